@@ -1,0 +1,63 @@
+"""LatentRevise Explorer: `python app.py` opens the page. Settings come from the command line or the environment; see `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says; everything left out comes from the environment or the defaults (explorer/settings.py)."""
+    parser = argparse.ArgumentParser(description="Watch a language model's failed reasoning being revised in latent space.")
+    parser.add_argument("--model", help="hub id or local folder; default: SmolLM2-135M-Instruct (or LATENTREVISE_MODEL)")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (or LATENTREVISE_DEVICE)")
+    parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16 (or LATENTREVISE_DTYPE)")
+    parser.add_argument("--runs-dir", help="where finished runs are written (or LATENTREVISE_RUNS_DIR)")
+    parser.add_argument("--host", help="address to listen on; default 127.0.0.1 (or GRADIO_SERVER_NAME)")
+    parser.add_argument("--port", type=int, help="port; default the first free one from 7860 (or GRADIO_SERVER_PORT)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build the page, start loading the model in the background, serve until interrupted."""
+    options = arguments()
+    # The page asks no other host for anything; set before gradio is imported.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+    from explorer.errors import UserError, describe
+
+    try:
+        from explorer.settings import read_settings
+
+        settings = read_settings(
+            model=options.model, device=options.device, dtype=options.dtype, runs_dir=options.runs_dir
+        )
+        from explorer.ui.app import build
+
+        demo, launch, page = build(settings)
+        page.host.request(settings.model)
+        app, url, _ = demo.launch(
+            server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch
+        )
+        print(f"LatentRevise Explorer is ready at {url}", flush=True)
+    except UserError as error:
+        sys.exit(_say(str(error)))
+    except OSError as error:
+        # Gradio raises OSError when no port of its range, or not the one asked for, is free.
+        sys.exit(_say(f"{describe(error) if not 'port' in str(error) else 'That port is taken'}: choose another with --port."))
+    try:
+        demo.block_thread()
+    finally:
+        page.host.close()
+        page.work.judge.close()
+
+
+def _say(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+// The head of the page: what this is, and where the model stands. Value: {state, progress, message, model, map}.
+
+const SOURCES = { wheel: "from the PyPI wheel", hub: "from the Hub", local: "from a local folder" };
+
+function node(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export function mount({ element, props, watch }) {
+  const root = element.querySelector(".lr-root");
+  const head = node("header", "lr-head");
+  const words = node("div", "lr-head-words");
+  words.append(
+    node("h1", "", "LatentRevise Explorer"),
+    node("p", "", "Watch a language model’s failed reasoning being revised in latent space, step by step."),
+  );
+  const model = node("div", "lr-head-model");
+  model.setAttribute("role", "status");
+  const line = node("div", "lr-head-line");
+  const dot = node("span", "lr-head-dot");
+  dot.setAttribute("aria-hidden", "true");
+  const name = node("strong", "lr-head-name");
+  line.append(dot, name);
+  const detail = node("div", "lr-head-detail");
+  const bar = node("progress", "lr-head-bar");
+  bar.max = 1;
+  bar.setAttribute("aria-label", "Loading the model");
+  model.append(line, detail, bar);
+  head.append(words, model);
+  root.append(head);
+
+  function draw() {
+    const value = props.value;
+    if (!value) return;
+    const { state, progress, message, model: info, map } = value;
+    model.dataset.state = state;
+    if (state === "ready" && info) {
+      name.textContent = info.id;
+      const device = info.device === "cpu" ? "CPU" : info.device;
+      const parts = [SOURCES[info.source] || info.source, info.dtype, device, `${info.vocab_size.toLocaleString("en")} tokens × ${info.hidden_size}`];
+      if (info.cached === false) parts.push("slow path: this family’s cache can’t be shared");
+      if (map && map.state === "building") parts.push(`vocabulary map ${Math.round(100 * (map.progress || 0))} %`);
+      if (map && map.state === "failed") parts.push("no vocabulary map");
+      detail.textContent = parts.join(" · ");
+      bar.hidden = true;
+    } else {
+      name.textContent = state === "failed" ? "No model" : "The model is on its way";
+      const percent = typeof progress === "number" ? ` · ${Math.round(100 * progress)} %` : "";
+      detail.textContent = `${message || ""}${state === "failed" ? "" : percent}`;
+      bar.hidden = state === "failed";
+      if (typeof progress === "number") bar.value = progress;
+      else bar.removeAttribute("value");
+    }
+  }
+  watch("value", draw);
+  draw();
+}

@@ -1,0 +1,478 @@
+// The Stage: the map, the player, the token strip, the readout and the curves of one revision, kept in step with each other.
+// It holds the view's state (shown point, selection, placement, speed), the clock of playback, and the talk with Python.
+// Source of the method: LatentRevise, arXiv 2606.29938. What it does not do: compute a step; Python does.
+
+import { h, hintBox, num, percent, reducedMotion, setAttr, setText, visible } from "./stage/dom.js";
+import { Trajectory } from "./stage/hull.js";
+import { loadAtlas } from "./stage/atlas.js";
+import { onThemeChange } from "./stage/theme.js";
+import { MapView } from "./stage/map.js";
+import { Player, keyToAct } from "./stage/player.js";
+import { Strip } from "./stage/strip.js";
+import { Readout } from "./stage/readout.js";
+import { Curves } from "./stage/curves.js";
+import { MapNotice, Placement, jointScene } from "./stage/placement.js";
+import { welcome } from "./stage/welcome.js";
+
+const EASE_MS = 450; // one step's move at 1×
+const STEP_MS = 900; // one step's move and rest during playback at 1×
+const WAIT_MS = 15000; // after this an unanswered request no longer blocks the buttons
+const ease = (u) => (u < 0.5 ? 2 * u * u : 1 - (2 - 2 * u) ** 2 / 2);
+
+const STATUS = {
+  running: ["Computing", "busy"],
+  paused: ["Paused", "calm"],
+  completed: ["Completed", "done"],
+  converged: ["Converged", "done"],
+  cancelled: ["Cancelled", "warn"],
+  failed: ["Failed", "warn"],
+};
+const SIGN = { busy: "◐", calm: "❙❙", done: "✓", warn: "✗" };
+
+/** Builds the stage inside `element` and keeps it in step with `props.value`. Returns a function that takes it down. */
+export function mount({ element, props, trigger, watch }) {
+  const stage = new Stage(element, trigger);
+  stage.update(props.value ?? null);
+  watch("value", () => stage.update(props.value ?? null));
+  return () => stage.free();
+}
+
+class Stage {
+  constructor(element, trigger) {
+    this.trigger = trigger;
+    this.trajectory = new Trajectory();
+    this.timings = {};
+    this.payload = null;
+    this.point = 0;
+    this.shown = 0;
+    this.selected = null;
+    this.placement = "hull";
+    this.speed = 1;
+    this.playing = false;
+    this.tokens = null;
+    const text = (id) => this.text(id);
+    const select = (t) => this.select(t);
+    const seek = (j) => this.seek(j);
+    this.map = new MapView({ wake: () => this.wake(), onSelect: select, text, timings: this.timings });
+    this.player = new Player((name, value) => this.act(name, value));
+    this.strip = new Strip({ onSelect: select, text });
+    this.readout = new Readout({ onSelect: select, onSeek: seek, text });
+    this.curves = new Curves({ onSeek: seek });
+    this.place = new Placement({ onPick: (name) => this.pick(name), onAsk: () => this.ask("joint") });
+    this.notice = new MapNotice();
+    this.#build(element);
+    this.unwatchTheme = onThemeChange(() => {
+      this.map.themeChanged();
+      this.curves.themeChanged();
+    });
+    element.lrStage = { point: () => this.point, setPoint: (j) => this.seek(j), select, timings: this.timings, view: () => this.map.view, stage: this };
+  }
+
+  #build(element) {
+    this.pill = h("span", { class: "lr-s-status", role: "status" }, (this.pillSign = h("span", { "aria-hidden": "true", class: "lr-s-status-sign" })), (this.pillText = h("span")));
+    this.counter = h("span", { class: "lr-s-head-counter" });
+    this.facts = h("span", { class: "lr-s-head-model" });
+    this.message = h("p", { class: "lr-s-message", role: "alert", hidden: true });
+    const swatch = (cls, sign, label) => h("span", { class: "lr-s-key" }, h("b", { class: cls, text: sign, "aria-hidden": "true" }), label);
+    const legend = h("div", { class: "lr-s-keys lr-s-map-legend" }, swatch("lr-s-c-original", "○", "start"), swatch("lr-s-c-ink", "●", "now"), swatch("lr-s-c-vertex", "◆", "vertex it is pulled to"), swatch("lr-s-c-cloud", "∷", "vocabulary"));
+    this.full = h(
+      "div",
+      { class: "lr-s-stage-grid", hidden: true },
+      h("header", { class: "lr-s-stage-head" }, this.pill, this.counter, this.facts),
+      this.message,
+      h(
+        "div",
+        { class: "lr-s-main" },
+        h(
+          "div",
+          { class: "lr-s-card lr-s-map-card" },
+          this.place.el,
+          h("div", { class: "lr-s-map-frame" }, this.map.el, this.notice.el),
+          this.player.el,
+          h("div", { class: "lr-s-map-foot" }, legend, this.place.honesty),
+        ),
+      ),
+      this.strip.el,
+      h("div", { class: "lr-s-side" }, this.readout.el, this.curves.el),
+    );
+    this.empty = welcome();
+    this.el = h("div", { class: "lr-stage" }, this.empty, this.full);
+    hintBox(this.el);
+    this.el.addEventListener("keydown", (event) => {
+      const act = this.payload && keyToAct(event);
+      if (!act) return;
+      event.preventDefault();
+      this.act(act);
+    });
+    (element.querySelector(".lr-root") ?? element).replaceChildren(this.el);
+  }
+
+  // ---- payload -------------------------------------------------------------------------------------------------------
+
+  /** Takes a payload (see the module's contract) and changes only what it changes. */
+  update(payload) {
+    const start = performance.now();
+    const before = this.payload;
+    this.payload = payload;
+    this.empty.hidden = payload !== null;
+    this.full.hidden = payload === null;
+    if (!payload) {
+      this.stop();
+      return;
+    }
+    const newRun = before?.run_id !== payload.run_id;
+    const oldS = this.trajectory.S;
+    const wasLast = this.point >= oldS;
+    if (newRun) {
+      this.trajectory.reset();
+      this.trajectory.setCoords(this.atlas?.coords ?? null);
+      this.selected = null;
+      this.chosen = false;
+      this.placement = "hull";
+    }
+    const change = this.trajectory.sync(payload.prefix ?? [], payload.steps ?? []);
+    const { M, S } = this.trajectory;
+    // Any answer ends the wait for one.
+    if (this.waiting && (newRun || change !== "same" || before?.status !== payload.status || before?.joint?.state !== payload.joint?.state)) this.waiting = null;
+    if (newRun || change === "new") {
+      this.stop();
+      this.jump(payload.live ? S : 0);
+    } else if (change === "grown" && wasLast && !this.playing) this.glide(S);
+    if (this.selected !== null && this.selected >= M) this.selected = null;
+    this.strip.setRun({ prefix: payload.prefix ?? [], continuation: payload.continuation ?? [], anchor: payload.anchor ?? null });
+    if (!this.chosen && this.selected === null && S > 0 && M > 0) this.#chooseFirst();
+    this.#loadMap(payload);
+    this.#setScene(change);
+    this.curves.setRun(payload.steps ?? [], payload.final ?? null, payload.config?.steps ?? 0);
+    this.refresh();
+    this.timings.update = performance.now() - start;
+  }
+
+  /** Until a reader picks one, the position that moved most is the one to look at. */
+  #chooseFirst() {
+    const moved = this.trajectory.steps.at(-1).moved ?? [];
+    this.selected = moved.length ? moved.indexOf(Math.max(...moved)) : 0;
+  }
+
+  text(id) {
+    return this.payload?.tokens?.[id] ?? this.tokens?.[id];
+  }
+
+  #loadMap(payload) {
+    const key = payload.map_key;
+    const status = payload.map_status ?? { state: key ? "ready" : "absent" };
+    if (!key || status.state !== "ready") {
+      this.mapKey = null;
+      if (this.atlas) this.#setAtlas(null);
+      this.notice.show(status.state === "ready" ? { state: "absent" } : status);
+      return;
+    }
+    if (this.mapKey === key) return;
+    this.mapKey = key;
+    this.#setAtlas(null);
+    this.notice.show({ state: "loading" });
+    loadAtlas(key).then(
+      async (atlas) => {
+        if (this.mapKey !== key) return;
+        this.#setAtlas(atlas);
+        this.notice.show({ state: "ready" });
+        this.refresh();
+        this.tokens = await atlas.tokens;
+        if (this.mapKey === key) this.map.setTokens(this.tokens);
+      },
+      (error) => {
+        if (this.mapKey !== key) return;
+        this.mapKey = null;
+        this.notice.show({ state: "broken", message: error.message });
+      },
+    );
+  }
+
+  #setAtlas(atlas) {
+    this.atlas = atlas;
+    if (!atlas) this.tokens = null;
+    this.trajectory.setCoords(atlas?.coords ?? null);
+    this.background = undefined;
+    this.#setScene("new");
+  }
+
+  #setScene() {
+    const { trajectory, payload } = this;
+    if (payload?.joint !== this.jointSource) {
+      this.jointSource = payload?.joint;
+      this.joint = jointScene(payload?.joint);
+    }
+    // A new step makes an older joint fit incomplete: it would end before the shown point does.
+    const usable = this.joint && this.joint.places.length > trajectory.S && this.joint.places[0].length === 2 * trajectory.M;
+    if (this.placement === "joint" && !usable) this.placement = "hull";
+    const joint = this.placement === "joint" ? this.joint : null;
+    const background = joint ?? this.atlas;
+    if (background !== this.background) {
+      this.background = background;
+      this.map.setBackground(background?.coords ?? null, joint?.ids ?? null, this.tokens);
+    }
+    const { coords } = trajectory;
+    this.map.setScene({
+      M: trajectory.M,
+      S: trajectory.S,
+      prefix: trajectory.prefix,
+      steps: trajectory.steps,
+      places: joint ? joint.places : trajectory.places,
+      placeOf: joint ? joint.placeOf : (id) => (coords && 2 * id + 1 < coords.length ? [coords[2 * id], coords[2 * id + 1]] : null),
+      describe: (t, j) => this.describe(t, j),
+      use: (id, j) => ({ starts: trajectory.prefix.filter((p) => p === id).length, ...trajectory.vertexUse(id, trajectory.pullStep(j)) }),
+    });
+  }
+
+  describe(t, j) {
+    const { trajectory } = this;
+    const k = trajectory.pullStep(j);
+    const original = trajectory.prefix[t];
+    const nearest = trajectory.nearest(t, j);
+    return { original, nearest, changed: nearest !== original, weights: trajectory.weights(t, j), vertex: trajectory.vertex(t, j), pullIsPast: k < j, gamma: trajectory.steps[k]?.step_size, moved: trajectory.moved(t, j) };
+  }
+
+  // ---- what a reader can ask for -------------------------------------------------------------------------------------
+
+  act(name, value) {
+    const { S } = this.trajectory;
+    if (name === "toggle") this.toggle();
+    else if (name === "speed") this.speed = value;
+    else if (name === "restart") this.ask("restart");
+    else if (name === "step" && this.point >= S) {
+      if (this.canCompute()) this.ask("step");
+    } else {
+      this.stop();
+      if (name === "step") this.glide(this.point + 1);
+      else if (name === "back") this.glide(this.point - 1);
+      else if (name === "follow" || name === "last") this.jump(S);
+      else if (name === "first") this.jump(0);
+      else if (name === "seek") this.jump(value);
+    }
+    this.refresh();
+  }
+
+  /** Python may be asked for a further step: a live run that stands still and did not break off. */
+  canCompute() {
+    return Boolean(this.payload?.live) && ["paused", "completed"].includes(this.payload.status);
+  }
+
+  toggle() {
+    const { S } = this.trajectory;
+    if (this.playing) this.stop();
+    else if (this.payload.live && this.payload.status === "running" && this.point >= S) this.ask("pause");
+    else if (this.point < S) this.play();
+    else if (this.canCompute() && S < (this.payload.config?.steps ?? 0)) this.ask("play");
+    else if (S > 0) {
+      this.jump(0);
+      this.play();
+    }
+    this.refresh();
+  }
+
+  ask(name) {
+    if (this.waiting) return;
+    this.waiting = name;
+    clearTimeout(this.waitTimer);
+    this.waitTimer = setTimeout(() => {
+      this.waiting = null;
+      if (this.payload) this.refresh();
+    }, WAIT_MS);
+    this.trigger(name, { run_id: this.payload.run_id });
+    this.refresh();
+  }
+
+  select(t) {
+    this.chosen = true;
+    this.selected = t;
+    this.refresh();
+  }
+
+  pick(placement) {
+    this.placement = placement;
+    this.#setScene();
+    this.refresh();
+  }
+
+  seek(j) {
+    this.stop();
+    this.jump(j);
+    this.refresh();
+  }
+
+  // ---- clock ---------------------------------------------------------------------------------------------------------
+
+  #clamp(j) {
+    return Math.max(0, Math.min(this.trajectory.S, Math.round(j) || 0));
+  }
+
+  jump(j) {
+    this.tween = null;
+    this.#setPoint(this.#clamp(j));
+    this.shown = this.point;
+  }
+
+  /** Moves to point j smoothly; far jumps and readers who want less motion get there at once. */
+  glide(j, ms = EASE_MS / Math.max(1, this.speed)) {
+    const to = this.#clamp(j);
+    this.#setPoint(to);
+    if (reducedMotion() || Math.abs(to - this.shown) > 2.01) {
+      this.jump(to);
+      return;
+    }
+    this.tween = { from: this.shown, to, start: null, ms };
+    this.wake();
+  }
+
+  play() {
+    this.playing = true;
+    this.nextAt = 0;
+    this.wake();
+  }
+
+  stop() {
+    this.playing = false;
+  }
+
+  #setPoint(j) {
+    if (this.point === j && this.told) return;
+    this.point = j;
+    clearTimeout(this.pointTimer);
+    this.pointTimer = setTimeout(() => {
+      if (!this.payload) return;
+      const told = `${this.payload.run_id}/${this.point}`;
+      if (told === this.told) return;
+      this.told = told;
+      this.trigger("point", { run_id: this.payload.run_id, point: this.point });
+    }, 150);
+  }
+
+  wake() {
+    this.frame ??= requestAnimationFrame((now) => this.#tick(now));
+  }
+
+  #tick(now) {
+    this.frame = null;
+    if (!this.el.isConnected) return;
+    if (this.playing && now >= this.nextAt) {
+      if (this.point >= this.trajectory.S) {
+        this.stop();
+        this.refresh();
+      } else {
+        this.glide(this.point + 1, EASE_MS / this.speed);
+        this.nextAt = now + STEP_MS / this.speed;
+        this.refresh();
+      }
+    }
+    let moving = this.playing;
+    if (this.tween) {
+      const { from, to, ms } = this.tween;
+      this.tween.start ??= now;
+      const u = Math.min(1, (now - this.tween.start) / ms);
+      this.shown = from + (to - from) * ease(u);
+      if (u >= 1) {
+        this.shown = to;
+        this.tween = null;
+      } else moving = true;
+      this.map.setShown(this.shown);
+    }
+    if (this.map.tick(now)) moving = true;
+    this.map.render();
+    if (this.atlas || this.notice.el.hidden === false) this.curves.wake();
+    if (moving) this.wake();
+  }
+
+  // ---- everything that shows the state ---------------------------------------------------------------------------------
+
+  refresh() {
+    if (!this.payload) return;
+    const start = performance.now();
+    const { payload, trajectory, point } = this;
+    const { S, M } = trajectory;
+    const planned = payload.config?.steps ?? S;
+    this.#showHead(payload, S, planned);
+    const running = payload.live && payload.status === "running";
+    const atEnd = point >= S;
+    const canCompute = this.canCompute();
+    this.player.show({
+      point,
+      S,
+      planned,
+      playing: this.playing,
+      computing: running && atEnd && !this.playing,
+      canCompute,
+      live: Boolean(payload.live),
+      waiting: this.waiting !== null && this.waiting !== undefined && this.waiting !== "joint",
+      arrived: running && !atEnd && S > 0 && !this.playing,
+      stepLabel: atEnd && canCompute ? (S >= planned ? "Compute one step beyond the plan (→)" : "Compute the next step (→)") : "One step on (→)",
+      playLabel: this.playing ? "Pause (Space)" : running && atEnd ? "Pause the computation (Space)" : !atEnd ? "Play (Space)" : canCompute && S < planned ? `Compute steps ${S + 1} to ${planned} (Space)` : "Play again from the start (Space)",
+      note: this.#note(running, atEnd, canCompute, S, planned),
+    });
+    this.strip.show(trajectory, point);
+    this.strip.select(this.selected);
+    this.readout.show(trajectory, this.selected, point);
+    this.curves.show(point);
+    const moved = point > 0 ? trajectory.steps[point - 1].moved : null;
+    this.place.show({
+      placement: this.placement,
+      joint: payload.joint,
+      live: Boolean(payload.live) && !running,
+      S,
+      point,
+      waiting: this.waiting === "joint",
+      trustworthiness: this.placement === "joint" ? payload.joint?.trustworthiness : this.atlas?.meta?.trustworthiness,
+      moved: moved?.length ? { mean: moved.reduce((a, b) => a + b, 0) / moved.length, max: Math.max(...moved) } : null,
+    });
+    if (this.map.selected !== this.selected) this.map.select(this.selected);
+    if (!this.tween) this.map.setShown(this.shown);
+    this.map.refreshTip();
+    this.#describeMap(point, M);
+    this.timings.scrub = performance.now() - start;
+    this.wake();
+  }
+
+  #note(running, atEnd, canCompute, S, planned) {
+    if (this.waiting === "pause") return "Pausing after the step in progress…";
+    if (this.waiting === "step" || this.waiting === "play") return "Asking for the next step…";
+    if (this.waiting === "restart") return "Starting over…";
+    if (running && atEnd) return S < planned ? `Computing step ${S + 1}…` : "Computing…";
+    if (S === 0) return canCompute ? "Press one step, or play." : "";
+    if (S < planned && canCompute && atEnd) return `${planned - S} planned step${planned - S > 1 ? "s" : ""} to compute`;
+    return "";
+  }
+
+  #showHead(payload, S, planned) {
+    const [word, kind] = STATUS[payload.status] ?? [payload.status || "Starting", "calm"];
+    const name = payload.live ? word : `Recorded run · ${word.toLowerCase()}`;
+    const where = payload.status === "running" ? (S < planned ? `step ${S + 1} of ${planned}` : `after step ${S}`) : S === 0 ? `no step computed yet of ${planned}` : S === planned ? `all ${S} steps` : `after ${S} of ${planned} planned steps`;
+    setText(this.pillSign, SIGN[kind]);
+    setText(this.pillText, name);
+    setAttr(this.pill, "data-kind", kind);
+    setText(this.counter, where);
+    const m = payload.model;
+    setText(this.facts, m ? [m.id, m.dtype, m.device].filter(Boolean).join(" · ") : "");
+    setAttr(this.facts, "title", m?.vocab_size ? `${m.vocab_size.toLocaleString("en")} tokens, ${m.hidden_size} dimensions` : null);
+    this.message.hidden = !payload.message;
+    setText(this.message, payload.message ?? "");
+    setAttr(this.message, "data-kind", kind);
+  }
+
+  #describeMap(point, M) {
+    if (!M) return;
+    let sentence = `Point ${point} of ${this.trajectory.S}, ${M} positions.`;
+    if (this.selected !== null) {
+      const d = this.describe(this.selected, point);
+      sentence += ` Selected position ${this.selected + 1}: began as ${visible(this.text(d.original))}, nearest now ${visible(this.text(d.nearest))}, ${percent(d.weights.find((w) => w.original).weight)} original, moved ${num(d.moved)}.`;
+    }
+    this.map.describe(sentence);
+  }
+
+  free() {
+    clearTimeout(this.pointTimer);
+    clearTimeout(this.waitTimer);
+    cancelAnimationFrame(this.frame);
+    this.unwatchTheme();
+    this.map.free();
+    this.curves.free();
+  }
+}

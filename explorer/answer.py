@@ -1,0 +1,404 @@
+r"""Where a text states its answer, and the answer as LaTeX that math-verify can read.
+
+A text is read the way a marker would: the last closed ``\boxed{…}`` counts; else what follows the last "answer is …"
+(or "Answer: …", or GSM8K's ``####``); else the last number or expression that is not itself part of a sum left undone,
+so that "12 + 7 = 19" states 19 and "we add 12 + 7" states nothing. A box that was never closed states nothing.
+
+Everything here is pure text work in time linear in the text. What it does not do: decide whether the answer is right
+(`verdict.py`), read numbers written as words, or follow a text that names several answers (the last one counts).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+
+MAX_ANSWER_CHARS = 2_000  # longer "answers" are runaway text, and parsers choke on them
+
+MAX_NESTING = 40  # deeper brackets take the LaTeX grammar minutes
+
+_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi"
+_NUMBER = re.compile(_DIGITS)
+# One token of a mathematical expression; what it does not match (words, sentence marks) ends the expression.
+_TOKEN = re.compile(
+    rf"""(?P<number>(?:{_DIGITS}))
+    |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
+    |(?P<times>(?<=[\d)}}])[ ]?[xX][ ]?(?=[\d$(]))
+    |(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))
+    |(?P<relation>\\(?:approx|simeq|leq?|geq?|neq?|equiv|implies|Rightarrow|to)(?![A-Za-z])|[=≈≡→⇒<>]+|&=)
+    |(?P<operator>\\(?:times|cdot|div|pm)(?![A-Za-z])|\*{{1,2}}|[-+/−–×·÷∗])
+    |(?P<command>\\[a-zA-Z]+)
+    |(?P<spacing>\\[,;:!\ ]|[ \t\u00a0]+|&)
+    |(?P<delimiter>\\?\$+|\\[()\[\]]|[€£¥])
+    |(?P<percent>\s?\\?%|\s?percent\b)
+    |(?P<open>[({{\[])
+    |(?P<close>[)}}\]])
+    |(?P<mark>[\^_!°√π²³∞])
+    |(?P<letter>(?<![A-Za-z])[A-Za-z](?![A-Za-z]))""",
+    re.VERBOSE,
+)
+_SCIENTIFIC = rf"(?:{_DIGITS})?\s*(?:\\times|×|\\cdot|\*)?\s*10\^\{{?-?\d+\}}?"
+_LITERAL = re.compile(rf"[-+−–]?\s*(?:(?:{_DIGITS})|(?:\d+[ ])?\d+/\d+|{_SCIENTIFIC})\s*(?:\\?%|percent)?")
+_NUMERALS_ONLY = re.compile(
+    r"(?:[\d\s.,()\[\]{}+*/×·÷∗−–$€£¥%^-]|\\(?:times|cdot|div|left|right|frac|%|\$|,|;|!|\s)"
+    r"|(?<=\d)x(?=\d)|(?<=\d )x(?= \d))+"
+)
+_BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
+_ANSWER_WORD = re.compile(r"\banswers?\b|####", re.IGNORECASE)
+_CONNECTOR = re.compile(r"(?:\b(?:is|are|was|equals|be|as|to be)\b|:|=)[\s:=*_]*", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"(?:(?:about|approximately|therefore|thus|indeed|simply|just|actually|now|then|exactly|roughly|only)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=\s|$)|\n")
+_NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
+_LIST_MARK = re.compile(r"(?m)^[ \t]*(?:\(?\d{1,3}[.)](?=\s|$)|#{1,6}(?=\s))")
+_STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+\b", re.IGNORECASE)
+_EMPHASIS = re.compile(r"\*{1,3}|__")
+_UNIT_THEN_OPERATOR = re.compile(r"\s*(?:[A-Za-z]+\s+){1,3}(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s|/\s)")
+_WORD = re.compile(r"(?<!\\)(?<![A-Za-z\\])[A-Za-z]{2,}")
+
+
+@dataclass(frozen=True)
+class AnswerSpan:
+    r"""An answer as it stands in a text: `text` = source[start:end]; `kind` says how it was found.
+
+    `kind`: ``boxed`` (content of a ``\boxed``), ``stated`` (after "answer is"), ``last`` (last number or expression).
+    """
+
+    text: str
+    start: int
+    end: int
+    kind: str
+
+
+def locate_answer(text: str) -> AnswerSpan | None:
+    r"""Find the answer that a text states, or None when it states none (or its last ``\boxed`` was never closed)."""
+    if "\\boxed" in text or "\\fbox" in text:
+        return _boxed(text)
+    plain = _blank_marks(text)
+    candidates = _candidates(plain)
+    if not candidates:
+        return None
+    return _stated(plain, candidates) or candidates[-1]
+
+
+def is_left_undone(answer: str) -> bool:
+    """Whether an answer is arithmetic on numerals that nobody worked out, as "12 + 7" or "12 / 4" (but not "3/4")."""
+    bare = answer.strip().strip("$").strip().replace("**", "^")
+    if _LITERAL.fullmatch(bare):
+        return False
+    return bool(_NUMERALS_ONLY.fullmatch(bare)) and bool(_BINARY.search(bare))
+
+
+def is_plain_integer(answer: str) -> bool:
+    """Whether an answer is one whole number, with or without currency sign, thousands separators or sign."""
+    return bool(re.fullmatch(r"[-+−–]?\d+", _bare_number(answer)))
+
+
+def to_latex(answer: str, *, only_one: bool) -> str | None:
+    r"""The answer as LaTeX for math-verify, without currency signs and unit words; None when it can't be read.
+
+    `only_one`: refuse an answer that holds several numbers between words (for gold answers), rather than take the last.
+    Of an equation the right side counts, so "x = 3" is 3.
+    """
+    if len(answer) > MAX_ANSWER_CHARS:
+        return None
+    bare = _canonical(answer)
+    if _has_words(bare):
+        candidates = _candidates(_blank_marks(answer))
+        if not candidates or (only_one and len(candidates) > 1):
+            return None
+        bare = _canonical(candidates[-1].text)
+        if _has_words(bare):
+            return None
+    if re.search(r"=", bare):
+        bare = bare.rsplit("=", 1)[1].strip()
+    number = re.fullmatch(
+        rf"([-+]?)\s*({_DIGITS})\s*(\\%)?\s*[mgshLlkKCF]?", bare
+    )  # "5m", "20C": a unit, not a variable
+    if number:
+        bare = number[1].replace("+", "") + number[2].replace(",", "") + (number[3] or "")
+    two_numbers = re.search(r"\d\s+\d", bare)
+    tower = re.search(r"\^\s*\w+\s*\^", bare)  # "9^9^9" without braces: readers differ, so nobody's reading counts
+    if not re.search(r"[0-9A-Za-z]", bare) or two_numbers or tower or _depth(bare) > MAX_NESTING:
+        return None
+    return bare
+
+
+def _depth(expression: str) -> int:
+    """How deep the brackets of an expression nest."""
+    depth = deepest = 0
+    for char in expression:
+        depth += (char in "({[") - (char in ")}]")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _boxed(text: str) -> AnswerSpan | None:
+    """The content of the last box that was closed; one pass over the braces, so a thousand open ones cost nothing."""
+    closing: dict[int, int] = {}
+    stack: list[int] = []
+    for i, char in enumerate(text):
+        if char in "{}" and i > 0 and text[i - 1] == "\\":
+            continue
+        if char == "{":
+            stack.append(i)
+        elif char == "}" and stack:
+            closing[stack.pop()] = i
+    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*(?=\{)", text))):
+        end = closing.get(match.end())
+        if end is None:
+            continue
+        start = match.end() + 1
+        content = text[start:end]
+        stripped = content.strip()
+        if stripped:
+            start += len(content) - len(content.lstrip())
+            return AnswerSpan(stripped, start, start + len(stripped), "boxed")
+    return None
+
+
+def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
+    """The answer named by the last "answer is …" that names one."""
+    starts = [candidate.start for candidate in candidates]
+    limit = len(plain)
+    for match in reversed(list(_ANSWER_WORD.finditer(plain))):
+        window_end = min(limit, match.end() + 400)
+        limit = match.start()
+        begin = match.end()
+        if match.group() != "####":
+            connector = _CONNECTOR.search(plain, begin, min(window_end, begin + 120))
+            sentence = _SENTENCE_END.search(plain, begin, window_end)
+            if connector is None or (sentence is not None and sentence.start() < connector.start()):
+                continue
+            begin = connector.end()
+        lead = _LEAD_IN.match(plain, begin)
+        if lead:
+            begin = lead.end()
+        sentence = _SENTENCE_END.search(plain, begin, window_end)
+        end = sentence.start() if sentence else window_end
+        inside = candidates[bisect_right(starts, begin - 1) : bisect_right(starts, end - 1)]
+        inside = [candidate for candidate in inside if candidate.start < end]
+        if not inside or (len(inside) == 1 and _NOT.match(plain, begin)):
+            continue
+        # Directly after "is" the first expression counts, to the end of its chain "12 + 7 = 19"; else the last one.
+        run_end = _run_end(plain, begin)
+        chain = [candidate for candidate in inside if candidate.start < run_end]
+        chosen = chain[-1] if chain else inside[-1]
+        return AnswerSpan(chosen.text, chosen.start, chosen.end, "stated")
+    return None
+
+
+def _run_end(plain: str, start: int) -> int:
+    """Where the unbroken expression that starts at `start` ends (`start` itself when none does)."""
+    for run_start, run_end, _ in _runs(plain, start):
+        return run_end if not plain[start:run_start].strip() else start
+    return start
+
+
+def _candidates(plain: str) -> list[AnswerSpan]:
+    """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone."""
+    found = []
+    for _, run_end, tokens in _runs(plain, 0):
+        pieces: list[list[re.Match[str]]] = [[]]
+        for token in tokens:
+            if token.lastgroup == "relation":
+                pieces.append([])
+            else:
+                pieces[-1].append(token)
+        for index, piece in enumerate(pieces):
+            span = _trim(plain, piece, first=index == 0)
+            if span is None:
+                continue
+            start, end = span
+            body = plain[start:end]
+            if is_left_undone(body):
+                continue
+            if index == len(pieces) - 1 and _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80):
+                continue  # "5 apples + 3 apples": the 5 is an operand
+            found.append(AnswerSpan(body, start, end, "last"))
+    return found
+
+
+def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, int] | None:
+    """The part of a piece that is an expression, or None: loose operators, delimiters and unmatched brackets go."""
+    tokens = list(piece)
+    loose = {"spacing", "delimiter", "text"}
+    while tokens and (tokens[-1].lastgroup in loose | {"operator", "times", "open"} or tokens[-1].group() in "_^"):
+        if tokens[-1].lastgroup in {"operator", "times"} and tokens[-1].group() not in "-−–*":
+            return None  # "15 + 2 = 17 +": an operand of a sum that goes on
+        tokens.pop()
+    while tokens and tokens[0].lastgroup in loose:
+        tokens.pop(0)
+    if tokens and first and tokens[0].lastgroup in {"operator", "times"}:
+        sign = tokens[0].group() in "-−–+" and len(tokens) > 1 and tokens[1].lastgroup != "spacing"
+        dash = tokens[0].group() in "-−–" and not sign
+        if not (sign or dash):
+            return None  # "+ 7" after a word: an operand
+        if dash:
+            tokens.pop(0)
+            while tokens and tokens[0].lastgroup in loose:
+                tokens.pop(0)
+    elif tokens and tokens[0].lastgroup in {"operator", "times"} and tokens[0].group() not in "-−–+":
+        return None
+    tokens = _balanced(tokens)
+    while tokens and tokens[-1].lastgroup in loose:
+        tokens.pop()
+    if [token.lastgroup for token in tokens] == ["open", "number", "close"]:
+        tokens = tokens[1:2]
+    telling = {"number", "command"}
+    if not any(token.lastgroup in telling or token.group() in "π∞√" for token in tokens):
+        return None
+    return tokens[0].start(), tokens[-1].end()
+
+
+def _balanced(tokens: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Drop brackets that enclose the whole or have no partner (a token list with only matched brackets remains)."""
+    stack, lonely = [], set()
+    for index, token in enumerate(tokens):
+        if token.lastgroup == "open":
+            stack.append(index)
+        elif token.lastgroup == "close":
+            if stack:
+                stack.pop()
+            else:
+                lonely.add(index)
+    lonely.update(stack)
+    if not lonely:
+        return tokens
+    # The stretch after the last lonely opening bracket and before the next lonely closing one is whole.
+    best: list[re.Match[str]] = []
+    current: list[re.Match[str]] = []
+    for index, token in enumerate(tokens):
+        if index in lonely:
+            best = current or best
+            current = []
+        else:
+            current.append(token)
+    return current or best
+
+
+def _runs(plain: str, start: int):
+    """Yield (start, end, tokens) of each unbroken expression from `start` on."""
+    tokens: list[re.Match[str]] = []
+    position = start
+    length = len(plain)
+    while position < length:
+        token = _TOKEN.match(plain, position)
+        kind = token.lastgroup if token else None
+        if token and kind == "letter" and not _is_variable(plain, token):
+            kind = None
+        if token and kind == "number" and position > 0 and plain[position - 1].isalpha() and not tokens:
+            kind = None  # "H2", "v3": part of a name
+        if token and kind == "open" and token.group() == "(" and _is_aside(tokens):
+            kind = None
+        if token and kind == "number" and _follows_number(tokens, plain, token):
+            kind = "break"
+        if kind is None or kind == "break":
+            if tokens:
+                yield tokens[0].start(), tokens[-1].end(), tokens
+                tokens = []
+            if kind is None:
+                position = token.end() if token else _next_position(plain, position)
+                continue
+        tokens.append(token)
+        position = token.end()
+    if tokens:
+        yield tokens[0].start(), tokens[-1].end(), tokens
+
+
+def _next_position(plain: str, position: int) -> int:
+    """The place after a character or a whole word that is no token."""
+    end = position + 1
+    if plain[position].isalpha():
+        while end < len(plain) and (plain[end].isalpha() or plain[end] == "'"):
+            end += 1
+    return end
+
+
+def _is_variable(plain: str, letter: re.Match[str]) -> bool:
+    """Whether a lone letter is a variable ("2x", "x + 1") rather than an article or a unit ("a 5", "7 m")."""
+    start, end = letter.span()
+    before, after = plain[max(0, start - 1) : start], plain[end : end + 1]
+    if letter.group() in "aAI" and re.match(r"\s+[A-Za-z]{2,}", plain[end : end + 4]):
+        return False
+    if (before and before in "0123456789+-*/^=({)}\\_$−×·") or (after and after in "0123456789+-*/^=(){}_$²³"):
+        return True
+    left, right = plain[max(0, start - 3) : start].rstrip(" "), plain[end : end + 3].lstrip(" ")
+    return bool((left and left[-1] in "+-*/^=−×·÷") or (right and right[0] in "+-*/^=−×·÷"))
+
+
+def _is_aside(tokens: list[re.Match[str]]) -> bool:
+    """Whether an opening bracket comes after a space after an operand: "19 (12 + 7)" is 19 with a remark."""
+    return len(tokens) >= 2 and tokens[-1].lastgroup == "spacing" and tokens[-2].lastgroup in {"number", "percent"}
+
+
+def _follows_number(tokens: list[re.Match[str]], plain: str, token: re.Match[str]) -> bool:
+    """Whether a number stands beside another with only a space between (two numbers, unless a mixed one like 1 1/2)."""
+    if len(tokens) < 2 or tokens[-1].lastgroup != "spacing" or tokens[-2].lastgroup != "number":
+        return False
+    return not re.match(r"\d+/\d", plain[token.start() : token.start() + 12])
+
+
+def _blank_marks(text: str) -> str:
+    """The text, same length, with Markdown emphasis, list numbers and step labels turned into spaces."""
+
+    def emphasis(match: re.Match[str]) -> str:
+        start, end = match.span()
+        before, after = text[max(0, start - 2) : start], text[end : end + 2]
+        spaced = (before[-1:] == " ", after[:1] == " ")
+        joined = re.search(r"[\w)}] ?$", before) and re.match(r" ?[\w($\\]", after)
+        # A star between two operands with the same spacing on both sides is an operator; any other is emphasis.
+        return match.group() if joined and spaced[0] == spaced[1] else " " * (end - start)
+
+    def blank(match: re.Match[str]) -> str:
+        return " " * len(match.group())
+
+    plain = _EMPHASIS.sub(emphasis, text)
+    plain = re.sub(r"(?m)^([ \t]*)[-•](?=\s)", lambda m: m[1] + " ", plain)
+    return _STEP_LABEL.sub(blank, _LIST_MARK.sub(_blank_list_mark, plain))
+
+
+def _blank_list_mark(match: re.Match[str]) -> str:
+    """Blank "2." at a line's start when an item follows it; "19." alone on its line is an answer."""
+    line_end = match.string.find("\n", match.end())
+    rest = match.string[match.end() : line_end if line_end >= 0 else len(match.string)]
+    return " " * len(match.group()) if rest.strip() else match.group()
+
+
+def _bare_number(answer: str) -> str:
+    return re.sub(r"[\s$€£¥]|(?<=\d)(?:,|\{,\}|\\,|\\!,)(?=\d{3})", "", answer.replace("\\$", "")).removesuffix(".")
+
+
+def _canonical(answer: str) -> str:
+    """LaTeX without delimiters, currency, thousands separators, text boxes and typographic signs."""
+    bare = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", _keep_numbers, answer)
+    bare = bare.replace("\\$", "").replace("$", "")
+    bare = re.sub(r"\\[()\[\]]|[€£¥]|\*\*(?=\s|$)", "", bare)
+    bare = re.sub(r"(?<=\d)(?:\{,\}|\\,|\\!,|,)(?=\d{3}(?!\d))", "", bare)
+    bare = re.sub(r"\\[,;:!]|\\ |~", " ", bare)
+    bare = re.sub(r"\s*\\?%|\s*\bpercent\b", r"\\%", bare)
+    bare = re.sub(r"√\s*(\d+)", r"\\sqrt{\1}", bare)
+    for sign, latex in (
+        ("−", "-"), ("–", "-"), ("×", "\\times "), ("∗", "*"), ("·", "\\cdot "), ("÷", "\\div "),
+        ("π", "\\pi "), ("²", "^2"), ("³", "^3"), ("°", "^\\circ "), ("∞", "\\infty "), ("≈", "="), ("\\approx", "="),
+    ):  # fmt: skip
+        bare = bare.replace(sign, latex)
+    bare = re.sub(r"(?<=\d)\s*[xX]\s*(?=\d)", r"\\times ", bare).replace("**", "^")
+    bare = re.sub(r"(?<![\d/])(\d+) (\d+)/(\d+)(?![\d/])", r"\1\\frac{\2}{\3}", bare)
+    bare = bare.strip()
+    return bare[:-1].rstrip() if re.search(r"[.,;:]$", bare) else bare
+
+
+def _keep_numbers(match: re.Match[str]) -> str:
+    """What a text box contributes: nothing when it is a unit, its content when that is a number."""
+    return match[1] if _NUMBER.search(match[1]) else " "
+
+
+def _has_words(bare: str) -> bool:
+    """Whether letters are left that are no command, function or lone variable."""
+    words = _WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", bare))
+    return any(not re.fullmatch(_FUNCTIONS, word) for word in words)

@@ -1,0 +1,454 @@
+r"""Equations that a text writes down in passing, and whether they hold: "23 + 45 = 58", "50% of 80 = 30".
+
+A reader of model text, not a prover. It finds what stands on both sides of "=" (or "equals", "is" after a sum,
+\approx), drops units and currency, and evaluates with exact fractions by a small recursive-descent parser with limits
+on length, depth and size (no `eval`). Chains are checked link by link. Where the meaning is open (a variable, a
+rounded decimal, "15/60 = 25%", a remainder) it gives the text the benefit of the doubt: only an equation that no
+sensible reading makes true is called wrong.
+
+What it does not do: understand words, algebra, or equations whose left side is no arithmetic ("total = 12").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import isqrt
+
+MAX_TOKENS = 80
+MAX_DEPTH = 20
+MAX_BITS = 512  # of any numerator or denominator on the way
+MAX_SIDE_CHARS = 400  # how far a side of an equation is read
+
+_NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_TOKEN = re.compile(
+    rf"""(?P<number>(?:{_NUMBER}))
+    |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
+    |(?P<frac>\\[dt]?frac(?=\s*\{{))
+    |(?P<sqrt>\\?sqrt(?=\s*[({{])|√)
+    |(?P<times>\\(?:times|cdot)(?![A-Za-z])|[×·∗]|(?<=[\d)}}])[ ]?[xX](?=[ ]?[\d$(])|(?<!\*)\*(?!\*)
+        |\b(?:times|multiplied\s+by)\b)
+    |(?P<divide>\\div(?![A-Za-z])|[÷/]|\bdivided\s+by\b)
+    |(?P<plus>\+|\bplus\b)
+    |(?P<minus>(?<![A-Za-z])[-−–]|[-−–](?![A-Za-z])|\bminus\b)
+    |(?P<power>\*\*|\^)
+    |(?P<square>[²³])
+    |(?P<percent>\\?%|\bpercent\b)
+    |(?P<of>\bof\b)
+    |(?P<half>\bhalf\b)
+    |(?P<open>\\left\s*\(|[(\[{{])
+    |(?P<close>\\right\s*\)|[)\]}}])
+    |(?P<skip>\\?\$+|\\[()\[\],;:!\ ]|[€£¥~&]|\s+)
+    |(?P<word>[A-Za-z][A-Za-z'’]*)
+    |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_EQUALS = re.compile(
+    r"(?<![<>=!:≠])&?=(?![=>])|≈|\\approx(?![A-Za-z])|\b(?:is\s+equal\s+to|equals|is(?=\s+(?:about\s+|approximately\s+)?[$€£]?-?[\d.]))\b",
+    re.IGNORECASE,
+)
+_LINE_OR_SENTENCE = re.compile(
+    r"\n|(?<!\d)[.;!?:](?=\s)|(?<=\d)[.;!?:](?=\s|$)|,(?=\s)|\\\\|\$\$|→|⇒|\\implies|\\\]|\\\["
+)
+_LABEL = re.compile(
+    r"(?i)\b(?:step|part|case|day|week|example|problem|question|equation)\s+#?\d+\s*[-–—:.)]|^\s*[-•*]\s"
+)
+# Words that end an expression; any other word is taken for a unit.
+_BREAKS = frozenset(
+    """
+    and or so then if but because since thus therefore hence which that we he she they it you i get
+    gives have has had was were are is be the answer a an to from by with for on in at let when where
+    while also now first next finally
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One link of an equation: source[start:end] is the left side, `result_start` where the stated result begins."""
+
+    left: str
+    right: str
+    start: int
+    end: int
+    result_start: int
+    holds: bool
+
+
+class _Unknown(Exception):
+    """This stretch of text is no arithmetic that we can evaluate."""
+
+
+@dataclass(frozen=True)
+class _Tok:
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def find_equations(text: str) -> tuple[Equation, ...]:
+    """All equations of `text` that could be evaluated, in order. Time linear in the text."""
+    text_plain = _LABEL.sub(lambda m: " " * len(m.group()), _blank_emphasis(text))
+    signs = list(_EQUALS.finditer(text_plain))
+    found = []
+    for index, sign in enumerate(signs):
+        left_from = max(signs[index - 1].end() if index else 0, sign.start() - MAX_SIDE_CHARS)
+        right_to = min(
+            signs[index + 1].start() if index + 1 < len(signs) else len(text_plain), sign.end() + MAX_SIDE_CHARS
+        )
+        for boundary in _LINE_OR_SENTENCE.finditer(text_plain, left_from, sign.start()):
+            if text_plain[boundary.end() : sign.start()].strip(" \t&$\\"):  # "\n= 12" goes on with the line before
+                left_from = boundary.end()
+        chained = bool(index) and left_from == signs[index - 1].end()
+        lead = len(text_plain[sign.end() : right_to]) - len(text_plain[sign.end() : right_to].lstrip())
+        boundary = _LINE_OR_SENTENCE.search(text_plain, sign.end() + lead, right_to)
+        if boundary:
+            right_to = boundary.start()
+        left = _longest_suffix(_tokens(text_plain, left_from, sign.start()), need_operator=not chained)
+        right = _longest_prefix(_tokens(text_plain, sign.end(), right_to))
+        if left is None or right is None:
+            continue
+        rest = text_plain[right[-1].end : right[-1].end + 40]
+        if re.match(r"\s*(?:with\s+a\s+)?(?:remainder|rem\b|r\s*=?\s*\d|and\s+\d+\s*/)", rest, re.IGNORECASE):
+            continue
+        worded = not sign.group().endswith(("=", "≈", "approx"))
+        if worded and not any(tok.kind in _OPERATORS for tok in left):
+            continue  # "the 12 is 12": only a worked sum makes "is" an equation
+        rounded = sign.group().endswith(("≈", "approx")) or bool(re.search(r"\b(?:about|approx\w*|round\w*)", rest))
+        while right[0].kind == "open" and right[-1].kind == "close" and not _closes(right[:-1]):
+            right = right[1:-1]  # the result itself, not its box
+        holds = _holds(left, right, rounded)
+        if holds is None:
+            continue
+        found.append(
+            Equation(
+                text[left[0].start : left[-1].end],
+                text[right[0].start : right[-1].end],
+                left[0].start,
+                right[-1].end,
+                right[0].start,
+                holds,
+            )
+        )
+    return tuple(found)
+
+
+_OPERATORS = frozenset(("times", "divide", "plus", "minus", "power", "of", "frac"))
+_WORK = _OPERATORS | {"sqrt", "square"}
+
+
+def _blank_emphasis(text: str) -> str:
+    """Markdown's ** around words or numbers as spaces, same length; 2**3 between operands stays."""
+    return re.sub(r"(?<![\d)])\*\*|\*\*(?![\d(])", "  ", text)
+
+
+def _tokens(text: str, start: int, end: int) -> list[_Tok]:
+    """The tokens of text[start:end]; units become `unit`, anything that can't be part of arithmetic `break`."""
+    tokens: list[_Tok] = []
+    position = start
+    while position < end:
+        match = _TOKEN.match(text, position, end)
+        kind, word = match.lastgroup, match.group()
+        if kind == "word":
+            lone = len(word) == 1
+            after_number = bool(tokens) and tokens[-1].kind == "number" and tokens[-1].end == position
+            if word.lower() in _BREAKS:
+                kind = "break"
+            elif after_number and lone and word in "xyznabkpqw":
+                kind = "break"  # 2x: a variable
+            elif lone and word.lower() not in "mghlskc":
+                kind = "break"
+            else:
+                kind = "unit"
+        elif kind == "text":
+            kind = "unit"
+        elif kind == "other":
+            kind = "skip" if word == "\\" else "break"
+        if (
+            kind == "divide"
+            and re.match(r"/\s*[A-Za-z]", text[position : position + 3])
+            and not text.startswith("/half", position)
+        ):
+            kind = "per"
+        if kind != "skip":
+            tokens.append(_Tok(kind, word, position, match.end()))
+        position = match.end()
+    return _drop_units(tokens)
+
+
+def _drop_units(tokens: list[_Tok]) -> list[_Tok]:
+    """Leave out unit words and "/hour" after an operand; a word where a number is expected stays, as a break."""
+    kept: list[_Tok] = []
+    i = 0
+    while i < len(tokens):
+        token = tokens[i]
+        if token.kind == "per":
+            while i + 1 < len(tokens) and tokens[i + 1].kind == "unit":
+                i += 1
+        elif token.kind == "unit":
+            run = i
+            while run < len(tokens) and tokens[run].kind in ("unit", "per", "of"):
+                run += 1
+            after_operand = bool(kept) and kept[-1].kind in ("number", "close", "percent", "square", "half")
+            next_kind = tokens[run].kind if run < len(tokens) else "end"
+            if after_operand and next_kind in ("number", "open", "frac", "sqrt", "half"):
+                kept.append(_Tok("break", token.text, token.start, token.end))  # "5 boxes 3 apples"
+            elif not after_operand and next_kind not in ("number", "open", "frac", "sqrt", "half"):
+                kept.append(_Tok("break", token.text, token.start, token.end))  # "5 + apples ="
+            elif run - i > 6:
+                kept.append(_Tok("break", token.text, token.start, token.end))
+            i = run - 1
+        else:
+            kept.append(token)
+        i += 1
+    return kept
+
+
+def _longest_suffix(tokens: list[_Tok], *, need_operator: bool) -> list[_Tok] | None:
+    """The longest run of tokens at the end of a left side that evaluates; None when it is cut by something unknown."""
+    while tokens and tokens[-1].kind == "unit":
+        tokens = tokens[:-1]
+    tokens = tokens[-MAX_TOKENS:]
+    last_break = max((i for i, token in enumerate(tokens) if token.kind in ("break", "per")), default=-1)
+    tokens = tokens[last_break + 1 :]
+    for begin in range(len(tokens)):
+        previous = tokens[begin - 1].kind if begin else None
+        if previous in _OPERATORS | {"sqrt", "open"} and not (previous == "open" and begin == 1):
+            continue  # what follows an operator is an operand, not the whole
+        candidate = tokens[begin:]
+        signed = begin == 0 and candidate[0].kind in ("minus", "plus") and len(candidate) > 1
+        if signed and candidate[0].kind == "plus":
+            return None  # the first operand is missing: "apples + 3 = 8"
+        if signed and candidate[1].start > candidate[0].end:
+            if last_break >= 0:
+                return None
+            continue  # "Total - 3 + 4": a dash, not a sign
+        if candidate[0].kind in ("times", "divide", "power", "of", "square", "percent"):
+            return None
+        try:
+            _evaluate(candidate, percent=True)
+        except _Unknown:
+            continue
+        product = any(a.kind in ("number", "close") and b.kind == "open" for a, b in pairwise(candidate))  # 4(3)
+        worked = product or candidate[0].kind in ("frac", "sqrt") or any(tok.kind in _WORK for tok in candidate[1:])
+        if need_operator and not worked:
+            return None
+        return candidate
+    return None
+
+
+def _longest_prefix(tokens: list[_Tok]) -> list[_Tok] | None:
+    """The longest run at the start of a right side that evaluates, without a trailing operator."""
+    first_break = next((i for i, token in enumerate(tokens) if token.kind in ("break", "unit", "per")), len(tokens))
+    stop_kind = tokens[first_break].kind if first_break < len(tokens) else None
+    tokens = tokens[: min(first_break, MAX_TOKENS)]
+    # "\boxed{12}" and "(12": opening brackets without a partner are skipped.
+    while tokens and tokens[0].kind == "open" and not _closes(tokens):
+        tokens = tokens[1:]
+    for end in range(len(tokens), 0, -1):
+        candidate = tokens[:end]
+        if end < len(tokens) and tokens[end].kind in _OPERATORS and stop_kind == "break" and end + 1 == len(tokens):
+            return None  # "= 5 + x": the right side goes on with something unknown
+        try:
+            _evaluate(candidate, percent=True)
+        except _Unknown:
+            continue
+        return candidate
+    return None
+
+
+def _closes(tokens: list[_Tok]) -> bool:
+    depth = 0
+    for token in tokens:
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0:
+            return True
+    return False
+
+
+def _holds(left: list[_Tok], right: list[_Tok], rounded: bool) -> bool | None:
+    """Whether any sensible reading makes the two sides equal; None when none can be evaluated."""
+    verdict = None
+    for left_percent, right_percent in ((True, True), (False, False), (True, False), (False, True)):
+        try:
+            a = _evaluate(left, percent=left_percent)
+            b = _evaluate(right, percent=right_percent)
+        except _Unknown:
+            continue
+        verdict = False
+        if a == b or _rounds_to(a, b, right, rounded):
+            return True
+        # "15 / 60 = 25%" and "15 / 60 = 25" (percent meant) are both common and both meant well.
+        if any(token.kind == "percent" for token in (*left, *right)) and (a * 100 == b or a == b * 100):
+            return True
+    return verdict
+
+
+def _rounds_to(exact: Fraction, stated: Fraction, right: list[_Tok], rounded: bool) -> bool:
+    """Whether a stated decimal is the exact value rounded (or, of a value without an end, cut) to its last place."""
+    if len([token for token in right if token.kind == "number"]) != 1:
+        return False
+    number = next(token.text for token in right if token.kind == "number")
+    places = len(number.split(".")[1]) if "." in number else 0
+    if places == 0 and not rounded:
+        return False
+    unit = Fraction(1, 10**places)
+    endless = exact.denominator % 3 == 0 or _rest_of(exact.denominator) != 1
+    distance = abs(exact - stated)
+    outward = abs(stated) > abs(exact)
+    nearest = distance < unit / 2 or (distance == unit / 2 and outward)
+    return nearest or ((endless or rounded) and distance < unit and not outward)
+
+
+def _rest_of(denominator: int) -> int:
+    """The denominator without its factors 2 and 5; 1 when the decimal ends."""
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+# sum := term {(+|-) term}; term := factor {(*|/|of) factor}; factor := [-] atom [^ factor] [%]
+
+
+def _evaluate(tokens: list[_Tok], *, percent: bool) -> Fraction:
+    """The exact value; raises _Unknown. `percent`: whether n% counts as n/100 or, as many texts mean it, as n."""
+    if not tokens or len(tokens) > MAX_TOKENS:
+        raise _Unknown
+    parser = _Parser(tokens, percent)
+    value = parser.sum(0)
+    if parser.at < len(tokens):
+        raise _Unknown
+    return value
+
+
+class _Parser:
+    """Recursive descent over `_Tok`s; `at` is the next token."""
+
+    def __init__(self, tokens: list[_Tok], percent: bool) -> None:
+        self.tokens = tokens
+        self.percent = percent
+        self.at = 0
+
+    def peek(self) -> str | None:
+        return self.tokens[self.at].kind if self.at < len(self.tokens) else None
+
+    def take(self) -> _Tok:
+        if self.at >= len(self.tokens):
+            raise _Unknown
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def sum(self, depth: int) -> Fraction:
+        value = self.term(depth)
+        while self.peek() in ("plus", "minus"):
+            sign = 1 if self.take().kind == "plus" else -1
+            value = _bounded(value + sign * self.term(depth))
+        return value
+
+    def term(self, depth: int) -> Fraction:
+        value = self.factor(depth)
+        while True:
+            kind = self.peek()
+            if kind in ("times", "of"):
+                if kind == "of" and not self._of_is_times():
+                    raise _Unknown
+                self.take()
+                value = _bounded(value * self.factor(depth))
+            elif kind == "divide":
+                self.take()
+                divisor = self.factor(depth)
+                if divisor == 0:
+                    raise _Unknown
+                value = _bounded(value / divisor)
+            elif kind == "open" and self.tokens[self.at - 1].end == self.tokens[self.at].start:
+                value = _bounded(value * self.factor(depth))  # 4(3)
+            else:
+                return value
+
+    def _of_is_times(self) -> bool:
+        before = self.tokens[self.at - 1].kind
+        fraction = self.at >= 2 and self.tokens[self.at - 2].kind == "divide"
+        return before in ("percent", "half", "close") or fraction
+
+    def factor(self, depth: int) -> Fraction:
+        if depth > MAX_DEPTH:
+            raise _Unknown
+        if self.peek() == "minus":
+            self.take()
+            return -self.factor(depth + 1)
+        value = self.atom(depth)
+        kind = self.peek()
+        if kind == "power":
+            self.take()
+            value = _power(value, self.factor(depth + 1))
+        elif kind == "square":
+            value = _power(value, Fraction(2 if self.take().text == "²" else 3))
+        if self.peek() == "percent":
+            self.take()
+            if self.percent:
+                value /= 100
+        return value
+
+    def atom(self, depth: int) -> Fraction:
+        token = self.take()
+        if token.kind == "number":
+            value = _number(token.text)
+            mixed = self.tokens[self.at : self.at + 3]
+            if [tok.kind for tok in mixed] == ["number", "divide", "number"] and value.denominator == 1:
+                self.at += 3  # 1 1/2
+                bottom = _number(mixed[2].text)
+                if bottom == 0:
+                    raise _Unknown
+                return value + _number(mixed[0].text) / bottom
+            return value
+        if token.kind == "half":
+            return Fraction(1, 2)
+        if token.kind == "open":
+            value = self.sum(depth + 1)
+            if self.take().kind != "close":
+                raise _Unknown
+            return value
+        if token.kind == "frac":
+            top, bottom = self.atom(depth + 1), self.atom(depth + 1)
+            if bottom == 0:
+                raise _Unknown
+            return top / bottom
+        if token.kind == "sqrt":
+            return _root(self.atom(depth + 1))
+        raise _Unknown
+
+
+def _number(text: str) -> Fraction:
+    digits = re.sub(r"[^\d.]", "", text)
+    if len(digits) > 60:
+        raise _Unknown
+    return Fraction("0" + digits if digits.startswith(".") else digits)
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise _Unknown
+    return value
+
+
+def _power(base: Fraction, exponent: Fraction) -> Fraction:
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if exponent.denominator != 1 or abs(exponent) > MAX_BITS or size * abs(int(exponent)) > MAX_BITS:
+        raise _Unknown
+    if base == 0 and exponent < 0:
+        raise _Unknown
+    return base ** int(exponent)
+
+
+def _root(value: Fraction) -> Fraction:
+    if value < 0:
+        raise _Unknown
+    top, bottom = isqrt(value.numerator), isqrt(value.denominator)
+    if top * top != value.numerator or bottom * bottom != value.denominator:
+        raise _Unknown
+    return Fraction(top, bottom)

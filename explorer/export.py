@@ -1,0 +1,172 @@
+"""Rows for training, made of runs: SFT (prompt, completion), DPO (prompt, chosen, rejected) and GRPO (prompt, answer, rescued traces).
+
+All load with `datasets.load_dataset("json", …)` as they are and carry their provenance. Only continuations that were verified correct become rows.
+A training trace needs tokens: its prefix is the projection of the revised embeddings, its continuation as sampled.
+
+What it does not do: decide whether a rescue is real (the controls), or train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import UserError
+from explorer.records import Continuation, FinishReason, Start, Trace, Verdict
+from explorer.store import find_runs, load_run, write_atomic
+
+FORMATS = ("sft", "dpo", "grpo", "parquet")
+Decode = Callable[[tuple[int, ...]], str]
+
+
+def rescued(trace: Trace) -> tuple[Continuation, ...]:
+    """Continuations of the revised embeddings or of their projection that were verified correct; the unrevised prefix's own hits are not rescues."""
+    return tuple(
+        item for item in trace.after if item.verdict is Verdict.CORRECT and item.start is not Start.ORIGINAL and item.step > 0
+    )
+
+
+def sft_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
+    """One row per rescued trace, in TRL's conversational prompt–completion form.
+
+    Args:
+        trace: the run.
+        decode: token ids to text, for the prefix (`LanguageModel.decode` or the tokenizer's).
+    """
+    rows, seen = [], set()
+    for item in rescued(trace):
+        ids = item.prefix_token_ids + item.token_ids
+        if ids in seen:  # the same trace sampled twice teaches nothing twice
+            continue
+        seen.add(ids)
+        rows.append(
+            {
+                "prompt": _question(trace),
+                "completion": [{"role": "assistant", "content": decode(item.prefix_token_ids) + item.text}],
+                "completion_ids": list(ids),
+                **_provenance(trace, item),
+            }
+        )
+    return rows
+
+
+def dpo_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
+    """One row per rescued trace: chosen is the rescued text, rejected the failed rollout that was revised."""
+    if trace.split is None:
+        return []
+    failed = [{"role": "assistant", "content": trace.before[trace.split.rollout].text}]
+    return [
+        {
+            "prompt": row["prompt"],
+            "chosen": row["completion"],
+            "rejected": failed,
+            **{key: value for key, value in row.items() if key not in ("prompt", "completion", "completion_ids")},
+        }
+        for row in sft_rows(trace, decode)
+    ]
+
+
+def grpo_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
+    """One row per problem: the prompt, the gold answer, and the rescued traces that may enter its group as off-policy members."""
+    rows = sft_rows(trace, decode)
+    return [
+        {
+            "prompt": _question(trace),
+            "answer": trace.problem.answer,
+            "rescued": [row["completion"][0]["content"] for row in rows],
+            "rescued_ids": [row["completion_ids"] for row in rows],
+            "rollouts_before": len(trace.before),
+            "correct_before": sum(rollout.verdict is Verdict.CORRECT for rollout in trace.before),
+            "problem_id": trace.problem.id,
+            "model_id": trace.model.id,
+            "model_fingerprint": trace.model.fingerprint,
+        }
+    ]
+
+
+def _question(trace: Trace) -> list[dict[str, str]]:
+    return [{"role": "user", "content": trace.problem.question}]
+
+
+def _provenance(trace: Trace, item: Continuation) -> dict[str, Any]:
+    """Where a row comes from. Column names keep clear of those that make `datasets` take a file for agent traces."""
+    return {
+        "gold_answer": trace.problem.answer,
+        "problem_id": trace.problem.id,
+        "problem_family": trace.problem.family,
+        "model_id": trace.model.id,
+        "model_fingerprint": trace.model.fingerprint,
+        "start": item.start.value,
+        "revision_steps": item.step,
+        "prefix_tokens": len(item.prefix_token_ids),
+        "finished": item.finish is FinishReason.STOP,
+        "zero_hit_at": len(trace.before) if not any(r.verdict is Verdict.CORRECT for r in trace.before) else None,
+        "sampling_seed": trace.sampling.seed,
+        "created_at": trace.created_at,
+    }
+
+
+def to_jsonl(rows: Iterable[dict[str, Any]]) -> bytes:
+    """JSON lines, UTF-8."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def to_parquet(rows: list[dict[str, Any]]) -> bytes:
+    """The SFT rows as one Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def export_runs(path: Path, form: str, out: Path, decode_for: Callable[[Trace], Decode]) -> int:
+    """Write one file from one run or a folder of runs, and a dataset card beside it.
+
+    Args:
+        path: a run's folder, or a folder of runs.
+        form: sft, dpo, grpo or parquet (the SFT rows).
+        out: the file to write.
+        decode_for: gives the decoder that fits a trace's model.
+
+    Returns:
+        the number of rows.
+
+    Raises:
+        UserError: an unknown format, no run, or no verified continuation in any of them.
+    """
+    if form not in FORMATS:
+        raise UserError(f"There is no format {form!r}: use one of {', '.join(FORMATS)}.")
+    make = {"sft": sft_rows, "parquet": sft_rows, "dpo": dpo_rows, "grpo": grpo_rows}[form]
+    traces = [load_run(folder, with_trajectory=False)[0] for folder in find_runs(path)]
+    rows = [row for trace in traces for row in make(trace, decode_for(trace) if rescued(trace) else str)]
+    if not rows:
+        raise UserError(
+            f"No verified-correct continuation in {len(traces)} run(s) of {path}: nothing to export; revise with other settings or sample more."
+        )
+    content = to_parquet(rows) if form == "parquet" else to_jsonl(rows)
+    write_atomic(out, content)
+    write_atomic(out.with_name(out.stem + ".card.md"), card(rows, form, content, out.name).encode())
+    return len(rows)
+
+
+def card(rows: list[dict[str, Any]], form: str, content: bytes, name: str) -> str:
+    """A dataset card: what the file is, from which model, how many rows, and what it does not prove."""
+    models = sorted({row["model_id"] for row in rows})
+    problems = len({row["problem_id"] for row in rows})
+    return f"""---
+tags: [latent-revise, {form}]
+---
+# {name}
+
+{len(rows)} rows ({form}) over {problems} problem(s), made by LatentRevise Explorer (method: arXiv 2606.29938).
+Model(s): {", ".join(models)}. SHA-256 of the file: `{hashlib.sha256(content).hexdigest()}`.
+
+Rows come from continuations whose final answer was verified against the gold answer. A verified answer does not prove sound reasoning: the prefix was moved
+toward that answer, so look at the controls (decoy anchor, answer ban, equal compute) before you trust a rescue.
+"""

@@ -1,0 +1,550 @@
+"""The one in-process user of transformers: a frozen causal model seen as embeddings in, log-probabilities out.
+
+Gives the revision loop what arXiv 2606.29938 needs: the vocabulary rows as the model consumes them (V), a prompt that is read once, the toward and
+away losses with their gradients with respect to prefix embeddings, and sampling that goes on from tokens or from embeddings.
+
+Two ways to run, chosen when the model loads by comparing them on a short probe: `cached` (the prompt's keys and values are computed
+once and shared) and `plain` (the whole sequence is read again each time), for families whose cache can't be shared. Which one is in use is on `info`.
+
+What it does not do: decide a step, judge an answer, draw anything.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError
+from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
+
+# Embedding rows computed at once when V is not simply the weight matrix.
+CHUNK_ROWS = 8_192
+
+
+class Context:
+    """Tokens or embeddings that a model has read, for `rows` sequences of equal length; forks share the memory of what was read.
+
+    The last token of a prompt stays in `tail` and is read with whatever comes next, so that logits right after the prompt cost no second
+    reading. A context is extended in place by `extend`; fork first to keep the original.
+    """
+
+    def __init__(self, model: LanguageModel, cache: object | None, read: Tensor | None, tail: Tensor | None, length: int):
+        self._model = model
+        self._cache = cache
+        self._read = read  # (rows, length, hidden), the plain way only
+        self._tail = tail  # (1, 1, hidden) or None
+        self.length = length  # positions per row, the tail not counted
+
+    def fork(self, rows: int = 1) -> Context:
+        """A new context of `rows` copies of this one-row context; keys and values are shared, not copied."""
+        cache = None
+        if self._cache is not None:
+            cache = copy.copy(self._cache)
+            cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+            if rows > 1:
+                for layer in cache.layers:
+                    # Dynamic layers grow by concatenation, never in place, so an expanded view is safe.
+                    layer.keys = layer.keys.expand(rows, -1, -1, -1)
+                    layer.values = layer.values.expand(rows, -1, -1, -1)
+        read = None if self._read is None else self._read.expand(rows, -1, -1)
+        return Context(self._model, cache, read, self._tail, self.length)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows, (kept,) int64: finished sequences leave the batch."""
+        if self._cache is not None:
+            for layer in self._cache.layers:
+                layer.batch_select_indices(rows)
+        if self._read is not None:
+            self._read = self._read[rows]
+
+    def extend(self, embeddings: Tensor, keep: int) -> Tensor:
+        """Read more input embeddings; differentiable with respect to them.
+
+        Args:
+            embeddings: (rows, new, hidden), any floating dtype.
+            keep: for how many of the last positions logits are wanted.
+
+        Returns:
+            (rows, keep, vocab_size) float32 logits.
+        """
+        embeddings = embeddings.to(self._model.dtype)
+        if self._tail is not None:
+            embeddings = torch.cat([self._tail.expand(embeddings.shape[0], -1, -1), embeddings], dim=1)
+            self._tail = None
+        self.length += embeddings.shape[1]
+        if self._read is not None:
+            embeddings = self._read = torch.cat([self._read, embeddings], dim=1)
+        return self._model.forward(embeddings, self._cache, keep)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean negative log-likelihoods in nats per scored token; gradients (prefix, hidden) float32, or None where not asked for."""
+
+    toward: float
+    away: float
+    toward_gradient: Tensor | None = None
+    away_gradient: Tensor | None = None
+
+
+class LanguageModel:
+    """A frozen causal language model with its tokenizer. Safe to share between runs; calls must not overlap (the app queues them)."""
+
+    def __init__(self, network: torch.nn.Module, tokenizer, *, id: str, source: str = "local", revision: str = ""):  # noqa: A002
+        """Wrap a loaded network. Raises `UserError` if it does not accept input embeddings."""
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        parameter = next(network.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._embed = network.get_input_embeddings()
+        self._keeps_logits = "logits_to_keep" in inspect.signature(network.forward).parameters
+        self.vocabulary = self._vocabulary_rows()
+        self.allowed = self._real_tokens()
+        self.end_ids = self._end_ids()
+        self.context_length = _context_length(network.config)
+        self.cached = self._probe()
+        self.info = ModelInfo(
+            id=id,
+            source=source,
+            revision=revision,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            vocab_size=self.vocabulary.shape[0],
+            hidden_size=self.vocabulary.shape[1],
+            fingerprint=fingerprint(self.vocabulary),
+        )
+        self._texts: dict[int, str] = {}
+
+    # -- loading ---------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        id: str,  # noqa: A002
+        source: str = "local",
+        revision: str = "",
+        device: str = "auto",
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> LanguageModel:
+        """Load a folder of safetensors weights.
+
+        Args:
+            path: a local folder, as `sources.resolve` gives it.
+            id: what to call the model on screen and in traces.
+            source: hub, local or wheel.
+            revision: commit or file hash, for provenance.
+            device: auto, cpu, cuda, cuda:1, mps.
+            dtype: auto, float32, bfloat16, float16. Auto: bfloat16 on CUDA (float16 where the GPU lacks it), float32 elsewhere.
+            trust_remote_code: run code that comes with the weights; the operator's choice, off by default.
+
+        Raises:
+            UserError: the folder holds no causal language model that can be loaded, or the device does not exist.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        where = choose_device(device)
+        try:
+            network = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=choose_dtype(dtype, where),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
+        except torch.OutOfMemoryError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"The weights of {id} could not be loaded ({_first_sentence(error)}): use a causal language model saved as safetensors, "
+                "or remove the damaged copy so that it is fetched again."
+            ) from error
+        return cls(network.to(where), tokenizer, id=id, source=source, revision=revision)
+
+    def _vocabulary_rows(self) -> Tensor:
+        """V (vocab_size, hidden): what the embedding module gives for every id. Families that scale inside the module differ from the raw matrix."""
+        count = self._embed.weight.shape[0] if hasattr(self._embed, "weight") else self.network.config.vocab_size
+        with torch.no_grad():
+            weight = getattr(self._embed, "weight", None)
+            sample = torch.arange(0, count, max(1, count // 64), device=self.device)
+            if weight is not None and torch.equal(self._embed(sample), weight[sample]):
+                return weight.detach()  # no second copy of a large matrix
+            parts = [
+                self._embed(torch.arange(start, min(start + CHUNK_ROWS, count), device=self.device))
+                for start in range(0, count, CHUNK_ROWS)
+            ]
+        return torch.cat(parts)
+
+    def _real_tokens(self) -> Tensor | None:
+        """(vocab_size,) bool: rows that stand for a token. Some families pad the matrix with rows that no token has; None if all are real."""
+        known = len(self.tokenizer)
+        if known >= self.vocabulary.shape[0]:
+            return None
+        return torch.arange(self.vocabulary.shape[0], device=self.device) < known
+
+    def _end_ids(self) -> frozenset[int]:
+        """Ids that end a rollout, from the generation settings and the tokenizer."""
+        found: set[int] = set()
+        generation = getattr(self.network, "generation_config", None)
+        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
+            if value is not None:
+                found.update(value if isinstance(value, list | tuple) else [value])
+        return frozenset(int(token) for token in found)
+
+    def _probe(self) -> bool:
+        """Whether the shared cache gives the same logits as the plain way; both must accept embeddings.
+
+        Raises:
+            UserError: the model does not give the same from embeddings as from ids, so a prefix can't be moved.
+        """
+        ids = torch.arange(4, 12, device=self.device).remainder(self.vocabulary.shape[0])[None]
+        with torch.no_grad():
+            from_ids = self.network(input_ids=ids, use_cache=False).logits[:, -3:].float()
+            embeddings = self.vocabulary[ids]
+            tolerance = 1e-3 if self.dtype == torch.float32 else 0.15
+            scale = from_ids.abs().max().clamp_min(1.0)
+            try:
+                from_embeddings = self.forward(embeddings, None, 3)
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise UserError(
+                    "This model does not take input embeddings, so its prefix can't be moved: choose another family."
+                ) from error
+            if (from_embeddings - from_ids).abs().max() > tolerance * scale:
+                raise UserError(
+                    "This model answers differently to embeddings than to tokens, so its prefix can't be moved: choose another family."
+                )
+            try:
+                cache = self._read_cached(embeddings[:, :5])
+                if cache is None:
+                    return False
+                context = Context(self, cache, None, None, 5)
+                forked = context.fork(2)
+                logits = forked.extend(embeddings[:, 5:].expand(2, -1, -1), 3)
+                again = context.fork().extend(embeddings[:, 5:], 3)
+            except (ValueError, TypeError, RuntimeError, AttributeError):
+                return False
+        error = max(float((logits - from_ids).abs().max()), float((again - from_ids).abs().max()))
+        return error <= tolerance * float(scale)
+
+    # -- tokens ----------------------------------------------------------------------------------------------------------------
+
+    def prompt(self, question: str) -> Prompt:
+        """The question in the chat template, ready for the model's answer. Models without a template get a plain "Question / Answer" frame.
+
+        Raises:
+            UserError: the prompt leaves no room for an answer in the model's context.
+        """
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            text = f"Question: {question}\nAnswer:"
+            ids = self.tokenizer(text)["input_ids"]
+        if len(ids) + 16 > self.context_length:
+            raise UserError(
+                f"The question is {len(ids):,} tokens long and the model's context is {self.context_length:,}: shorten the question."
+            )
+        return Prompt(text=text, token_ids=tuple(ids))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens and without any clean-up of spaces."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of bare text, with no special tokens added."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def token_text(self, token: int) -> str:
+        """How to show one token: its text, or ⟨bytes⟩ where it is a piece of a character."""
+        if token not in self._texts:
+            raw = self.tokenizer.convert_ids_to_tokens(int(token)) if token < len(self.tokenizer) else None
+            if raw is None:
+                text = f"⟨unused {token}⟩"
+            elif "▁" in raw:
+                text = raw.replace("▁", " ")  # SentencePiece; decoding one piece alone would lose its space
+            elif raw.startswith("<0x"):
+                text = f"⟨{raw[1:-1]}⟩"
+            else:
+                text = self.tokenizer.decode([int(token)], clean_up_tokenization_spaces=False)
+                if "\ufffd" in text or not text:
+                    text = f"⟨{raw}⟩"
+            self._texts[token] = text
+        return self._texts[token]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Texts of the tokens that, joined, are exactly `decode(ids)`; a character made of several tokens is given to its last one."""
+        pieces, done = [], 0
+        for end in range(1, len(ids) + 1):
+            text = self.decode(ids[:end])
+            # An unfinished character shows as U+FFFD at the end: wait for the token that completes it.
+            stable = len(text) if end == len(ids) else len(text.rstrip("\ufffd"))
+            pieces.append(text[done:stable] if stable > done else "")
+            done = max(done, stable)
+        return pieces
+
+    def anchor(self, prefix: Sequence[int], connector: str, answer: str, continuation: Sequence[int] = ()) -> Anchor:
+        """Connector + gold answer as they would stand after the prefix.
+
+        An empty connector is the direct anchor: the answer takes the place of the failed continuation's next words, with the same space before it.
+        """
+        if not connector and self.decode(continuation[:4]).startswith(" "):
+            connector = " "
+        text = connector + answer
+        before = self.decode(prefix)
+        encoded = self.tokenizer(
+            before + text, add_special_tokens=False, return_offsets_mapping=bool(self.tokenizer.is_fast)
+        )
+        ids = encoded["input_ids"]
+        if self.tokenizer.is_fast and ids[: len(prefix)] == list(prefix):
+            start = len(before) + len(connector)
+            spans = encoded["offset_mapping"][len(prefix) :]
+            anchor_ids = ids[len(prefix) :]
+        elif self.tokenizer.is_fast:
+            # The prefix does not survive re-tokenising (it was sampled otherwise, or the cut falls inside a word): keep it, tokenise the rest alone.
+            alone = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            start, spans, anchor_ids = len(connector), alone["offset_mapping"], alone["input_ids"]
+        else:
+            head, tail = self.encode(connector), self.encode(answer)
+            return Anchor(
+                text=text, token_ids=tuple(head + tail), answer_span=(len(head), len(head) + len(tail))
+            )
+        # A token counts as the answer's if it holds any of its characters; " 42" may be one token with its space.
+        first = next((index for index, (_, end) in enumerate(spans) if end > start), len(anchor_ids))
+        if first == len(anchor_ids):
+            raise UserError("The gold answer gives no tokens with this model: type another form of it.")
+        return Anchor(text=text, token_ids=tuple(anchor_ids), answer_span=(first, len(anchor_ids)))
+
+    # -- reading and scoring ---------------------------------------------------------------------------------------------------
+
+    def rows(self, ids: Sequence[int]) -> Tensor:
+        """V[ids] as (len(ids), hidden) float32: where the prefix embeddings start."""
+        return self.vocabulary[torch.as_tensor(list(ids), device=self.device, dtype=torch.int64)].float()
+
+    def forward(self, embeddings: Tensor, cache: object | None, keep: int) -> Tensor:
+        """One pass of the network over (rows, new, hidden) embeddings; (rows, keep, vocab_size) float32 logits of the last `keep` positions."""
+        extra = {"logits_to_keep": keep} if self._keeps_logits else {}
+        output = self.network(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, return_dict=True, **extra
+        )
+        return output.logits[:, -keep:].float()
+
+    def _read_cached(self, embeddings: Tensor) -> object | None:
+        """Keys and values of (1, length, hidden) embeddings, or None for families whose layers keep another kind of state."""
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+        cache = DynamicCache(config=self.network.config)
+        self.forward(embeddings, cache, 1)
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+            return None
+        return cache
+
+    @torch.no_grad()
+    def read(self, ids: Sequence[int]) -> Context:
+        """Read a prompt (at least two tokens) once: the context that every step and every sample of a run shares."""
+        embeddings = self.rows(ids).to(self.dtype)[None]
+        body, tail = embeddings[:, :-1], embeddings[:, -1:]
+        cache = self._read_cached(body) if self.cached else None
+        return Context(self, cache, body if cache is None else None, tail, body.shape[1])
+
+    def losses(
+        self,
+        context: Context,
+        prefix: Tensor,
+        anchor: Anchor,
+        continuation: Sequence[int],
+        gradients: bool = True,
+        toward: bool = True,
+        away: bool = True,
+    ) -> Losses:
+        """The two losses of the objective and, if asked, their gradients with respect to the prefix (arXiv 2606.29938; method.md, "Objective").
+
+        Args:
+            context: the prompt, read once.
+            prefix: E, (M, hidden) float32.
+            anchor: connector + answer; only the answer's tokens are scored.
+            continuation: the failed continuation's token ids, all scored.
+            gradients: whether gradients are wanted.
+            toward, away: leave one branch out (its loss is then nan, its gradient None).
+
+        Returns:
+            losses in nats per scored token; gradients (M, hidden) float32.
+        """
+        found: list[tuple[float, Tensor | None]] = []
+        branches = (
+            (toward, anchor.token_ids[: anchor.answer_span[1]], anchor.answer_span[0]),
+            (away, tuple(continuation), 0),
+        )
+        with torch.set_grad_enabled(gradients):
+            for wanted, ids, scored_from in branches:
+                if not wanted:
+                    found.append((float("nan"), None))
+                    continue
+                point = prefix.detach().requires_grad_(gradients)
+                inputs = torch.cat([point, self.rows(ids[:-1])]) if len(ids) > 1 else point
+                logits = context.fork().extend(inputs[None], len(ids) - scored_from)[0]
+                targets = torch.as_tensor(ids[scored_from:], device=self.device)
+                loss = torch.nn.functional.cross_entropy(logits, targets)
+                gradient = torch.autograd.grad(loss, point)[0] if gradients else None
+                found.append((float(loss.detach()), gradient))
+        (toward_loss, toward_gradient), (away_loss, away_gradient) = found
+        return Losses(toward_loss, away_loss, toward_gradient, away_gradient)
+
+    # -- sampling --------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self, context: Context, prefix: Tensor | None, sampling: SamplingConfig, stream: int = 0
+    ) -> Iterator[list[tuple[int, int | None]]]:
+        """Sample `sampling.n` continuations side by side, one token for each unfinished row at a time.
+
+        Each row draws from its own random stream (seed, stream, row), by inverting the distribution function, so a row does not depend on when
+        other rows finish. Temperature 0 is greedy. A row that ends leaves the batch.
+
+        Args:
+            context: the prompt, read.
+            prefix: (M, hidden) embeddings to go on from, or None to start right after the prompt.
+            sampling: n, temperature, top_p, max_new_tokens, seed.
+            stream: tells apart the samplings of one run that share a seed.
+
+        Yields:
+            one list per decoding step of (row, token id), the id None where the row reached its end token.
+        """
+        generators = [torch.Generator().manual_seed(_mix(sampling.seed, stream, row)) for row in range(sampling.n)]
+        head = context.fork()
+        first = torch.zeros(0, self.vocabulary.shape[1], device=self.device) if prefix is None else prefix
+        logits = head.extend(first[None], 1)[:, -1].expand(sampling.n, -1)
+        current = head.fork(sampling.n)
+        alive = list(range(sampling.n))
+        for produced in range(1, sampling.max_new_tokens + 1):
+            uniforms = torch.stack([torch.rand((), generator=generators[row], dtype=torch.float64) for row in alive])
+            drawn = draw(logits, uniforms.to(self._draw_device()), sampling.temperature, sampling.top_p, self.allowed)
+            tokens = drawn.tolist()
+            yield [(row, None if token in self.end_ids else token) for row, token in zip(alive, tokens, strict=True)]
+            kept = [index for index, token in enumerate(tokens) if token not in self.end_ids]
+            if not kept or produced == sampling.max_new_tokens or current.length + 1 >= self.context_length:
+                return
+            if len(kept) < len(alive):
+                current.select(torch.as_tensor(kept, device=self.device))
+                alive = [alive[index] for index in kept]
+            logits = current.extend(self.rows([tokens[index] for index in kept])[:, None], 1)[:, -1]
+
+    def _draw_device(self) -> torch.device:
+        # Apple's GPUs have no float64: the draw itself is then done on the CPU.
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+
+def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> Tensor:
+    """Turn logits and uniform draws into tokens by inverting the cumulative distribution (nucleus sampling: Holtzman et al. 2020).
+
+    Args:
+        logits: (rows, vocab_size) float32.
+        uniforms: (rows,) float64 in [0, 1).
+        temperature: 0 is greedy.
+        top_p: keep the smallest set of most likely tokens whose probability reaches top_p.
+        allowed: (vocab_size,) bool, or None for all.
+
+    Returns:
+        (rows,) int64 token ids.
+    """
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.to(uniforms.device) / temperature, dim=-1)
+    if top_p < 1.0:
+        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = probabilities.double().cumsum(dim=-1) - probabilities
+        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
+    cumulative = probabilities.double().cumsum(dim=-1)
+    # right=True finds the first index whose cumulative mass exceeds the draw, so a token of probability 0 is never drawn.
+    chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
+    chosen = chosen.clamp_max(cumulative.shape[-1] - 1)
+    return (order.gather(-1, chosen) if top_p < 1.0 else chosen)[:, 0]
+
+
+def fingerprint(vocabulary: Tensor) -> str:
+    """16 hexadecimal digits that name a vocabulary matrix, (vocab_size, hidden), whatever device it lies on.
+
+    The sha256 of the shape and of the float32 bytes of at most 1,024 rows at even spacing: milliseconds, and any training or rounding touches those
+    rows too. So the same model in bfloat16 has another fingerprint.
+    """
+    ids = torch.linspace(0, len(vocabulary) - 1, min(1_024, len(vocabulary)), dtype=torch.float64).long()
+    rows = vocabulary.detach()[ids.to(vocabulary.device)].float().cpu()
+    digest = hashlib.sha256(f"{tuple(vocabulary.shape)}".encode())
+    digest.update(rows.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """CUDA, then Apple's MPS, then CPU for "auto"; otherwise the device asked for.
+
+    Raises:
+        UserError: the device is unknown or absent.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"There is no device {device!r} here: use cpu, cuda, cuda:1 or mps, or leave it at auto.") from error
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The number format: as asked, or bfloat16 on CUDA (float16 where bfloat16 is missing) and float32 elsewhere.
+
+    Raises:
+        UserError: an unknown format.
+    """
+    if dtype == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in formats:
+        raise UserError(f"There is no dtype {dtype!r}: use auto, float32, bfloat16 or float16.")
+    return formats[dtype]
+
+
+def _context_length(config) -> int:
+    """Positions that the model can read; families without a limit get a generous one."""
+    text = config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        value = getattr(text, name, None)
+        if value:
+            return int(value)
+    return 32_768
+
+
+def _mix(seed: int, stream: int, row: int) -> int:
+    """A well-spread 63-bit seed of three numbers (splitmix64), so that nearby seeds give unrelated streams."""
+    state = 0
+    for value in (seed, stream, row):
+        state = (state + value + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state & (2**63 - 1)
+
+
+def _first_sentence(error: BaseException) -> str:
+    """The first line of a library's message, shortened: enough to recognise, not a wall of text."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 160 else text[:157] + "…"

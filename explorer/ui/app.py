@@ -1,0 +1,70 @@
+"""The page put together: five panels in the order of the story, and what `launch` needs around them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from explorer.settings import Settings
+from explorer.ui import theme, web
+from explorer.ui.models import ModelHost
+from explorer.ui.page import Page
+from explorer.ui.panels import after, header, problem, revision, rollouts
+from explorer.ui.session import Sessions
+from explorer.ui.work import Work
+from explorer.verdict import Judge
+
+SECTIONS = {
+    "problem": ("1", "A problem", "Something the model gets wrong, and the answer it should reach."),
+    "rollouts": ("2", "Rollouts", "The model tries N times. Pick a failed try and where its reasoning prefix ends."),
+    "stage": (
+        "3",
+        "Revision",
+        "Each step moves every prefix token a little toward one real token: away from the failure, toward the gold answer.",
+    ),
+    "after": ("4", "Before and after", "Let the model go on from the moved prefix. Does it get there now?"),
+}
+
+
+def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
+    """Make the page.
+
+    Returns:
+        the Blocks, the keyword arguments for its `launch`, and the page (for shutting down).
+    """
+    host = ModelHost(settings)
+    page = Page(host, Sessions(settings.model), Work(host, Judge(), settings.runs_dir))
+    with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
+        header.layout(page)
+        for key, (number, title, text) in SECTIONS.items():
+            with gr.Column(elem_classes="lr-section", elem_id=f"lr-section-{key}"):
+                gr.HTML(
+                    f'<h2><span class="lr-number" aria-hidden="true">{number}</span> {title}</h2><p>{text}</p>',
+                    elem_classes="lr-section-head",
+                    apply_default_css=False,
+                )
+                {"problem": problem, "rollouts": rollouts, "stage": revision, "after": after}[key].layout(page)
+        for panel in (problem, rollouts, revision, after):
+            panel.events(page)
+        header.events(page, demo)
+
+        def leave(request: gr.Request) -> None:
+            page.sessions.leave(request.session_hash)
+
+        demo.unload(leave)
+    demo.queue(default_concurrency_limit=8)
+    launch = dict(
+        theme=theme.theme(),
+        head=web.head(),
+        app_kwargs={"routes": web.routes(host.map_folder)},
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        quiet=True,
+    )
+    return demo, launch, page
+
+

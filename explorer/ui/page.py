@@ -1,0 +1,105 @@
+"""What the panels share: the components that actions redraw, and the way from a `Screen` to Gradio's updates.
+
+What it does not do: lay out anything; each panel makes its own components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from explorer.errors import describe
+from explorer.ui.controls import RevisionControls, SamplingControls
+from explorer.ui.models import ModelHost
+from explorer.ui.session import Session, Sessions
+from explorer.ui.view import View
+from explorer.ui.work import SAME, Screen, Work, warning
+
+# One model, one worker: everything that runs it stands in this queue.
+MODEL_QUEUE = "model"
+
+
+@dataclass
+class Page:
+    """The shared services, and the components that more than one panel uses; each panel fills in its own while it is laid out."""
+
+    host: ModelHost
+    sessions: Sessions
+    work: Work
+    header: View = None
+    model_name: gr.Textbox = None
+    load_model: gr.Button = None
+    bank: gr.Dropdown = None
+    upload: gr.UploadButton = None
+    question: gr.Textbox = None
+    answer: gr.Textbox = None
+    sampling: SamplingControls = None
+    sample: gr.Button = None
+    whole: gr.Button = None
+    cancel: gr.Button = None
+    rollouts: View = None
+    revision: RevisionControls = None
+    stage: View = None
+    samples: gr.Slider = None
+    continue_: gr.Button = None
+    cancel_after: gr.Button = None
+    compare: View = None
+    export: gr.Button = None
+    link: gr.DownloadButton = None
+    notices: dict[str, View] = field(default_factory=dict)
+
+    @property
+    def starters(self) -> tuple[gr.Button, ...]:
+        """Buttons that begin model work: off while something runs."""
+        return self.sample, self.whole, self.continue_
+
+    @property
+    def stoppers(self) -> tuple[gr.Button, ...]:
+        """Buttons that cancel: on while something runs."""
+        return self.cancel, self.cancel_after
+
+    def session(self, request: gr.Request) -> Session:
+        """The session of the page that sent a request."""
+        return self.sessions.of(request.session_hash)
+
+    def outputs(self, where: str) -> list:
+        """The components that an action of panel `where` may redraw."""
+        return [self.rollouts, self.stage, self.compare, self.notices[where], *self.starters, *self.stoppers]
+
+    def draw(self, screen: Screen, where: str) -> dict:
+        """Gradio updates for what changed."""
+        updates: dict[Any, Any] = {}
+        for component, value in (
+            (self.rollouts, screen.rollouts),
+            (self.stage, screen.stage),
+            (self.compare, screen.compare),
+            (self.notices[where], screen.notice),
+        ):
+            if value is not SAME:
+                updates[component] = value
+        if screen.busy is not SAME:
+            for button in self.starters:
+                updates[button] = gr.Button(interactive=not screen.busy)
+            for button in self.stoppers:
+                updates[button] = gr.Button(interactive=bool(screen.busy))
+        # Gradio wants at least one component back.
+        return updates or {self.notices[where]: gr.skip()}
+
+    def run(
+        self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]]
+    ) -> Iterator[dict]:
+        """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice."""
+        try:
+            action = make()
+        except Exception as error:  # noqa: BLE001 - the page is the top: everything becomes one sentence here
+            yield self.draw(Screen(notice=warning(describe(error))), where)
+            return
+        for screen in self.work.guarded(session, name, action):
+            yield self.draw(screen, where)
+
+    def stop(self, request: gr.Request) -> None:
+        """Ask whatever runs for this page to stop at its next step."""
+        self.session(request).stop.set()

@@ -1,0 +1,74 @@
+"""Steps 4 and 5: continuations from the step on screen beside what came before, and taking the run home."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from explorer.errors import describe
+from explorer.records import SamplingConfig
+from explorer.ui.controls import sampling_from
+from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.view import View
+from explorer.ui.work import info, warning
+
+# The hidden link is clicked by the page itself once the file is ready, so that taking a run home is one click.
+CLICK_LINK = "() => { const find = () => { const a = document.querySelector('#lr-download-link a[href], a#lr-download-link[href]'); if (a) a.click(); else setTimeout(find, 100); }; setTimeout(find, 200); }"
+
+
+def layout(page: Page) -> None:
+    """A budget, a button, the comparison, and the way home."""
+    with gr.Row(elem_classes="lr-actions", equal_height=False):
+        page.samples = gr.Slider(
+            1,
+            64,
+            SamplingConfig().n,
+            step=1,
+            label="Continuations n",
+            info="From each of three starts: revised, projected to tokens, unrevised. Temperature, top-p, length and seed as above.",
+            min_width=280,
+        )
+        with gr.Column(scale=1, min_width=280), gr.Row():
+            page.continue_ = gr.Button(
+                "Continue from the step on screen", variant="primary", elem_id="lr-continue", min_width=220
+            )
+            page.cancel_after = gr.Button("Cancel", interactive=False, elem_id="lr-cancel-after", scale=0, min_width=100)
+    page.notices["after"] = View("notice.js", elem_id="lr-notice-after")
+    page.compare = View("compare.js", ("show",), elem_id="lr-compare", label="Before and after")
+    with gr.Row(elem_classes="lr-actions"):
+        page.export = gr.Button("Download this run (zip)", elem_id="lr-export", scale=0, min_width=220)
+        page.link = gr.DownloadButton("Download", elem_id="lr-download-link", elem_classes="lr-hidden")
+    page.notices["export"] = View("notice.js", elem_id="lr-notice-export")
+
+
+def events(page: Page) -> None:
+    """Continue, cancel, export."""
+
+    def continue_(request: gr.Request, *settings):
+        session = page.session(request)
+
+        def action():
+            budget = sampling_from(*settings[:-1]).model_copy(update={"n": int(settings[-1])})
+            return page.work.after(session, budget)
+
+        yield from page.run("after", "after", session, action)
+
+    def pack(request: gr.Request):
+        try:
+            path = page.work.pack(page.session(request))
+        except Exception as error:  # noqa: BLE001 - the page is the top: everything becomes one sentence here
+            return gr.skip(), warning(describe(error))
+        return str(path), info(f"{path.name} holds the run's folder and, if there was a rescue, sft.jsonl.")
+
+    quick = dict(queue=False, show_progress="hidden", api_visibility="private")
+    page.continue_.click(
+        continue_,
+        [*page.sampling.all(), page.samples],
+        page.outputs("after"),
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+        show_progress="minimal",
+        show_progress_on=page.notices["after"],
+        api_visibility="private",
+    )
+    page.cancel_after.click(page.stop, **quick)
+    page.export.click(pack, None, [page.link, page.notices["export"]], **quick).success(None, js=CLICK_LINK)

@@ -1,0 +1,82 @@
+"""The head of the page: what this is, which model is ready or on its way, and bringing another one."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from explorer.ui.page import Page
+from explorer.ui.view import View
+
+TICK_S = 0.5
+
+
+def layout(page: Page) -> None:
+    """Title, model state, and the field for another model."""
+    page.header = View("header.js", elem_id="lr-header")
+    with gr.Accordion("Use another model", open=False, elem_id="lr-model"):
+        with gr.Row(equal_height=True):
+            name = gr.Textbox(
+                label="Hub id or local folder",
+                placeholder="Qwen/Qwen2.5-0.5B-Instruct, or a folder with config.json and safetensors",
+                info="Any causal language model. Its vocabulary map is built in the background the first time.",
+                scale=4,
+            )
+            load = gr.Button("Load", scale=0, min_width=120)
+    page.model_name, page.load_model = name, load
+
+
+def payload(page: Page, session) -> dict:
+    """What the header shows."""
+    entry = page.host.loading(session.model)
+    info = entry.model.info.model_dump() if entry.model else None
+    if info:
+        info["cached"] = entry.model.cached
+    return {
+        "state": entry.state,
+        "progress": entry.progress,
+        "message": entry.message,
+        "model": info,
+        "map": page.host.map_status(entry.model)[1] if entry.model else None,
+    }
+
+
+def events(page: Page, demo: gr.Blocks) -> None:
+    """Poll the loading until all is there; load another model on request."""
+    timer = gr.Timer(TICK_S)
+
+    def tick(seen: str, request: gr.Request):
+        session = page.session(request)
+        value = payload(page, session)
+        settled = value["state"] != "loading" and (not value["map"] or value["map"]["state"] not in ("building",))
+        mark = f"{value['state']}|{value['progress']}|{value['message']}|{value['map']}"
+        if mark == seen:
+            return gr.skip(), gr.skip(), gr.Timer(active=not settled), seen
+        # The stage shows the map's progress, and the map itself as soon as it is there.
+        stage = gr.skip()
+        if session.run is not None and session.run.split is not None and session.running != "joint":
+            stage = page.work.refresh(session).stage
+        return value, stage, gr.Timer(active=not settled), mark
+
+    def load(name: str, request: gr.Request):
+        session = page.session(request)
+        name = (name or "").strip()
+        if name:
+            session.model = name
+            page.host.request(name)
+        return payload(page, session), gr.Timer(active=True)
+
+    def first(request: gr.Request):
+        return payload(page, page.session(request))
+
+    seen = gr.State("")
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    timer.tick(tick, seen, [page.header, page.stage, timer, seen], queue=False, **quiet)
+    demo.load(first, None, page.header, queue=False, **quiet)
+    gr.on(
+        [page.load_model.click, page.model_name.submit],
+        load,
+        page.model_name,
+        [page.header, timer],
+        queue=False,
+        **quiet,
+    )

@@ -1,0 +1,79 @@
+"""Step 3: the stage. Its player's buttons come here as events; the settings stand beside it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from explorer.ui.controls import revision_controls, revision_of
+from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.view import View
+
+
+def layout(page: Page) -> None:
+    """Settings beside the stage."""
+    with gr.Row(equal_height=False, elem_classes="lr-stage-row"):
+        with gr.Column(scale=1, min_width=260, elem_id="lr-settings"):
+            page.revision = revision_controls()
+        with gr.Column(scale=4, min_width=320):
+            page.notices["revision"] = View("notice.js", elem_id="lr-notice-revision")
+            page.stage = View(
+                "stage.js",
+                ("step", "play", "pause", "restart", "point", "joint"),
+                elem_id="lr-stage",
+                label="The revision, step by step",
+            )
+
+
+def events(page: Page) -> None:
+    """Step, play, pause, start over, which point is on screen, and UMAP's own view."""
+
+    def step(request: gr.Request, *settings):
+        session = page.session(request)
+        yield from page.run(
+            "revision", "step", session, lambda: page.work.revise(session, revision_of(settings), one=True)
+        )
+
+    def play(request: gr.Request, *settings):
+        session = page.session(request)
+        yield from page.run(
+            "revision", "play", session, lambda: page.work.revise(session, revision_of(settings), one=False)
+        )
+
+    def restart(request: gr.Request, *settings):
+        session = page.session(request)
+        yield from page.run(
+            "revision", "restart", session, lambda: page.work.restart(session, revision_of(settings))
+        )
+
+    def point(evt: gr.EventData, request: gr.Request):
+        session, data = page.session(request), evt._data
+        if data.get("run_id") == session.run_id and session.run is not None:
+            session.point = max(0, min(int(data["point"]), len(session.run.steps)))
+
+    def joint(request: gr.Request):
+        session = page.session(request)
+        yield from page.run("revision", "joint", session, lambda: page.work.joint(session))
+
+    model = dict(
+        inputs=page.revision.all(),
+        outputs=page.outputs("revision"),
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    quick = dict(queue=False, show_progress="hidden", api_visibility="private")
+    page.stage.step(step, **model)
+    page.stage.play(play, **model)
+    page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
+    page.stage.pause(page.stop, **quick)
+    page.stage.point(point, None, None, **quick)
+    page.stage.joint(
+        joint,
+        None,
+        page.outputs("revision"),
+        concurrency_id="joint",
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )

@@ -1,0 +1,45 @@
+"""Step 2: the rollouts as they come, their verdicts, and where the chosen one is split."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from explorer.ui.controls import revision_of
+from explorer.ui.page import Page
+from explorer.ui.view import View
+
+
+def layout(page: Page) -> None:
+    """One view."""
+    page.rollouts = View("rollouts.js", ("pick", "split"), elem_id="lr-rollouts", label="Rollouts")
+
+
+def events(page: Page) -> None:
+    """Choosing a rollout, moving the split. Both only lay the revision anew, which takes no model work, so they skip the queue."""
+
+    def pick(evt: gr.EventData, request: gr.Request, *settings):
+        session = page.session(request)
+
+        def action():
+            return page.work.pick(session, int(evt._data["rollout"]), revision_of(settings))
+
+        yield from page.run("revision", "pick", session, action)
+
+    def split(evt: gr.EventData, request: gr.Request, *settings):
+        session, data = page.session(request), evt._data
+
+        def action():
+            where = int(data["rollout"]), int(data["m"]), str(data.get("name", "custom"))
+            return page.work.cut(session, *where, revision_of(settings))
+
+        yield from page.run("revision", "split", session, action)
+
+    quick = dict(
+        inputs=page.revision.all(),
+        outputs=page.outputs("revision"),
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    page.rollouts.pick(pick, **quick)
+    page.rollouts.split(split, **quick)

@@ -1,0 +1,74 @@
+"""Who is on the page and how far they are. One `Session` per open page, found by Gradio's session hash; nothing is shared between them but models.
+
+What it does not do: hold components, or outlive the page: finished work is on disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from explorer.errors import UserError
+from explorer.pipeline import Run
+from explorer.records import Problem, SamplingConfig, Start
+from explorer.split import SplitPoint
+
+# A page that was left without a goodbye is forgotten after this long; its runs stay on disk.
+IDLE_LIMIT_S = 2 * 3600
+
+
+@dataclass
+class Session:
+    """One open page. `stop` ends whatever is running for it; `point` is the step that its screen shows."""
+
+    id: str
+    model: str
+    run: Run | None = None
+    run_id: str = ""
+    folder: Path | None = None
+    chosen: int | None = None
+    cut: SplitPoint | None = None
+    presets: tuple[SplitPoint, ...] = ()
+    point: int = 0
+    joint: dict | None = None
+    after_point: int = 0
+    after_sampling: SamplingConfig | None = None
+    problems: tuple[Problem, ...] = ()
+    running: Start | str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    touched: float = field(default_factory=time.monotonic)
+
+    def need_run(self) -> Run:
+        """The run, or a sentence that says what comes first."""
+        if self.run is None:
+            raise UserError("There are no rollouts yet: choose a problem and sample some first.")
+        return self.run
+
+
+class Sessions:
+    """All open pages."""
+
+    def __init__(self, default_model: str):
+        self._default_model = default_model
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def of(self, session_hash: str | None) -> Session:
+        """The session of a page, made on its first use."""
+        key = session_hash or "local"
+        now = time.monotonic()
+        with self._lock:
+            for other in [k for k, s in self._sessions.items() if now - s.touched > IDLE_LIMIT_S and k != key]:
+                self._sessions.pop(other).stop.set()
+            session = self._sessions.setdefault(key, Session(key, self._default_model))
+            session.touched = now
+            return session
+
+    def leave(self, session_hash: str | None) -> None:
+        """A page was closed: its work stops, its memory is given back."""
+        with self._lock:
+            session = self._sessions.pop(session_hash or "local", None)
+        if session:
+            session.stop.set()

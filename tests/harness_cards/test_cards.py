@@ -1,0 +1,288 @@
+"""The rollout and compare views in headless Chromium, driven by payloads: what is drawn, kept, announced and sent."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from . import payloads as p
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.browser
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def harness():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=ROOT))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/tests/harness_cards/index.html"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(harness, chromium):
+    """Open a view with a payload; page errors fail the test at its end."""
+    errors, pages = [], []
+
+    def open_view(view, value, width=1440):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{harness}?view={view}")
+        page.wait_for_function("window.lr")
+        show(page, value)
+        return page
+
+    yield open_view
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def show(page, value):
+    page.evaluate(
+        "async v => { lr.set(v); await new Promise(f => requestAnimationFrame(() => setTimeout(f))); }", value
+    )
+
+
+def events(page, name):
+    return page.evaluate("name => lr.events.filter(e => e[0] === name).map(e => e[1])", name)
+
+
+def cut(page):
+    """(tokens in the prefix, in the failed continuation, not used) as they are drawn."""
+    zones = (".lr-zone-prefix", ".lr-zone-failed", ".lr-zone-unused")
+    return tuple(page.locator(f".lr-split-flow {zone} .lr-token").count() for zone in zones)
+
+
+def test_streaming_appends_and_keeps_every_node(opened):
+    page = opened("rollouts", p.streaming(4))
+    page.evaluate("window.kept = [...document.querySelectorAll('.lr-card, .lr-token')]")
+    show(page, p.streaming(9))
+    assert page.evaluate("kept.every(node => node.isConnected)")
+    assert page.locator(".lr-card").first.locator(".lr-token").count() == 9
+    show(page, p.rollouts())
+    assert page.evaluate("kept.every(node => node.isConnected)")
+    assert page.locator(".lr-card-text").nth(1).text_content() == p.TEXTS[1]
+
+
+def test_a_new_run_with_other_texts_replaces_the_old(opened):
+    page = opened("rollouts", p.rollouts(split=p.split(5, 12), presets=p.presets()))
+    assert page.locator(".lr-split").is_visible()
+    show(page, p.streaming(3) | {"problem": p.PROBLEM | {"id": "other", "question": "Another?"}})
+    assert page.locator(".lr-split").is_hidden()
+    assert page.locator(".lr-card").first.locator(".lr-token").count() == 3
+
+
+def test_head_line_states_n_pass_and_interval(opened):
+    page = opened("rollouts", p.rollouts())
+    assert page.locator(".lr-headline").text_content() == "1 of 4 correct · pass@4 = 1"
+    low, high = p.wilson(1, 4)
+    assert f"{round(100 * low)}–{round(100 * high)}" in page.locator(".lr-roll-rate").text_content()
+    none = {"n": 4, "correct": 0, "wrong": 3, "unjudged": 1, "truncated": 0, "zero_hit": True, "interval": [0, 0.49]}
+    show(page, p.rollouts(summary=none))
+    assert page.locator(".lr-headline").text_content() == "0 of 4 correct · pass@4 = 0 · zero-hit"
+    assert "nothing to learn from here" in page.locator(".lr-roll-sentence").text_content()
+
+
+def test_only_failed_rollouts_can_be_picked(opened):
+    page = opened("rollouts", p.rollouts())
+    visible = [page.locator(".lr-card-pick").nth(i).is_visible() for i in range(4)]
+    assert visible == [True, True, True, False]
+    assert "nothing to revise" in page.locator(".lr-card").nth(3).text_content()
+    page.locator(".lr-card").nth(3).click()
+    assert events(page, "pick") == []
+    page.locator(".lr-card-pick").nth(1).click()
+    assert events(page, "pick") == [{"rollout": 1}]
+    assert page.locator(".lr-card-pick").nth(1).get_attribute("aria-pressed") == "true"
+    assert page.locator(".lr-split").is_visible()
+
+
+def test_clicking_a_token_ends_the_prefix_before_it(opened):
+    total = len(p.tokens(p.TEXTS[0]))
+    page = opened("rollouts", p.rollouts(split=p.split(5, total - 5), presets=p.presets()))
+    assert cut(page) == (5, total - 5, 0)
+    page.locator(".lr-split-flow [data-i='8']").click()
+    assert cut(page) == (8, total - 8, 0)
+    assert page.locator(".lr-split-flow").text_content() == p.TEXTS[0]
+    page.locator(".lr-split-flow [data-i='0']").click()
+    assert cut(page) == (8, total - 8, 0)
+    assert "at least one token" in page.locator(".lr-split-why").text_content()
+    page.wait_for_timeout(300)
+    assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom"}]
+
+
+def test_the_handle_is_a_slider_and_sends_once_after_a_rest(opened):
+    total = len(p.tokens(p.TEXTS[0]))
+    page = opened("rollouts", p.rollouts(split=p.split(5, total - 5), presets=p.presets()))
+    handle = page.locator("[role=slider]")
+    handle.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert handle.get_attribute("aria-valuenow") == "8"
+    assert handle.get_attribute("aria-valuetext").startswith("Prefix of 8")
+    assert events(page, "split") == []
+    page.wait_for_timeout(300)
+    assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom"}]
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert cut(page) == (total - 1, 1, 0)
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    assert cut(page) == (1, total - 1, 0)
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "slider"
+
+
+def test_the_handle_can_be_dragged(opened):
+    page = opened("rollouts", p.rollouts(split=p.split(5, 20), presets=p.presets()))
+    box = page.locator("[role=slider]").bounding_box()
+    goal = page.locator(".lr-split-flow [data-i='10']").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(goal["x"] + 3, goal["y"] + goal["height"] / 2, steps=8)
+    page.mouse.up()
+    assert abs(cut(page)[0] - 10) <= 1
+    page.wait_for_timeout(300)
+    assert [event["m"] for event in events(page, "split")] == [cut(page)[0]]
+
+
+def test_older_echoes_never_move_the_newest_choice(opened):
+    total = len(p.tokens(p.TEXTS[0]))
+
+    def echo(m, **more):
+        return p.rollouts(split=p.split(m, total - m, **more), presets=p.presets())
+
+    page = opened("rollouts", echo(5))
+    page.locator(".lr-split-flow [data-i='8']").click()
+    show(page, echo(5))  # Python has not heard of it yet
+    assert cut(page)[0] == 8
+    page.wait_for_timeout(200)
+    page.locator(".lr-split-flow [data-i='10']").click()
+    show(page, echo(8, name="custom"))  # the echo of the first click
+    assert cut(page)[0] == 10
+    page.wait_for_timeout(200)
+    show(page, echo(8, name="custom"))
+    assert cut(page)[0] == 10
+    show(page, echo(10, name="custom"))
+    show(page, echo(4))  # nothing is on its way any more: Python means it
+    assert cut(page)[0] == 4
+
+
+def test_a_correction_from_python_is_taken(opened):
+    total = len(p.tokens(p.TEXTS[0]))
+    page = opened("rollouts", p.rollouts(split=p.split(5, total - 5)))
+    page.locator(".lr-split-flow [data-i='9']").click()
+    page.wait_for_timeout(200)
+    show(page, p.rollouts(split=p.split(7, total - 7, why="Cut to the context.")))
+    assert cut(page)[0] == 7
+    assert page.locator(".lr-split-why").text_content() == "Cut to the context."
+
+
+def test_presets_say_why_and_why_not(opened):
+    page = opened("rollouts", p.rollouts(split=p.split(9, 15, name="custom"), presets=p.presets()))
+    buttons = page.locator(".lr-split .lr-segments .lr-button")
+    assert buttons.nth(1).get_attribute("aria-disabled") == "true"
+    assert "No equation here." in page.locator(f"#{buttons.nth(1).get_attribute('aria-describedby')}").text_content()
+    buttons.nth(1).click(force=True)
+    assert cut(page)[0] == 9
+    buttons.nth(0).click()
+    assert cut(page)[0] == 5
+    assert page.locator(".lr-split-why").text_content() == "A fixed length."
+    page.wait_for_timeout(300)
+    assert events(page, "split") == [{"rollout": 0, "m": 5, "name": "fixed"}]
+
+
+def test_tokens_past_the_limit_are_shown_as_not_used(opened):
+    page = opened("rollouts", p.rollouts(split=p.split(5, 8)))
+    total = len(p.tokens(p.TEXTS[0]))
+    assert cut(page) == (5, 8, total - 13)
+    page.locator(".lr-split-flow [data-i='7']").click()
+    assert cut(page) == (7, 8, total - 15)
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+def test_hostile_tokens_stay_text_and_nothing_scrolls_sideways(opened, width):
+    cards = [p.rollout(0, p.HOSTILE, "wrong", "<b>1</b>", "length"), p.rollout(1, ["X" * 200] * 3, "wrong", "Y" * 200)]
+    page = opened("rollouts", p.rollouts(rollouts=cards, split=p.split(3, 14)), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".lr-root script, .lr-root img, .lr-root b").count() == 0
+    text = page.locator(".lr-split-flow").text_content()
+    assert "<script>window.hacked=1</script> `${x}`" in text
+    assert "U+202E" in text
+    assert "\u202e" not in text
+    page = opened("compare", p.compare(hostile=True), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".lr-root script, .lr-root img, .lr-root b").count() == 0
+    assert page.evaluate("window.hacked") is None
+
+
+def test_compare_opens_on_the_first_correct_revised_continuation(opened):
+    page = opened("compare", p.compare())
+    chosen = page.locator("[role=radio][aria-checked=true]")
+    assert [chosen.nth(i).get_attribute("aria-label") for i in range(2)] == [
+        "Revised prefix: 1 of 3 correct",
+        "Continuation 2: Correct",
+    ]
+    assert page.locator(".lr-headline").text_content() == "Rescued: 1 of 3 is right."
+    label = page.locator(".lr-arm .lr-rate").first.get_attribute("aria-label")
+    assert label.startswith("1 of 3 correct")
+    bar, track = (page.locator(f".lr-arm .lr-rate-{part}").first.bounding_box() for part in ("bar", "track"))
+    assert bar["width"] / track["width"] == pytest.approx(1 / 3, abs=0.01)
+    whisker = page.locator(".lr-arm .lr-rate-whisker").first.bounding_box()
+    low, high = p.wilson(1, 3)
+    assert (whisker["x"] - track["x"]) / track["width"] == pytest.approx(low, abs=0.01)
+    assert (whisker["x"] + whisker["width"] - track["x"]) / track["width"] == pytest.approx(high, abs=0.01)
+
+
+def test_both_columns_part_on_the_same_row(opened):
+    page = opened("compare", p.compare())
+    page.wait_for_timeout(50)
+    parts = page.locator(".lr-part")
+    boxes = [parts.nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1)
+    assert page.locator(".lr-parting").all_text_contents() == [" 9", " 6"]
+    assert page.locator(".lr-changed").all_text_contents() == [" Michael"]
+    marked = "".join(page.locator(".lr-reflection").all_text_contents())
+    assert marked == "Wait let me check"
+    assert "".join(page.locator(".lr-col[data-kind=after] .lr-stated").all_text_contents()) == " 102"
+    page.set_viewport_size({"width": 400, "height": 900})
+    before, after = (page.locator(".lr-col").nth(i).bounding_box() for i in range(2))
+    assert after["y"] >= before["y"] + before["height"]
+
+
+def test_continuations_are_chosen_by_keyboard(opened):
+    page = opened("compare", p.compare())
+    page.locator("[role=radio][aria-checked=true]").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Continuation 3: Wrong"
+    assert events(page, "show") == [{"start": "revised", "index": 2}]
+    show(page, p.compare())  # a later payload leaves the reader's choice alone
+    assert "continuation 3" in page.locator(".lr-col-title").nth(1).text_content()
+    assert page.locator("[role=radio][tabindex='0']").count() == 2
+
+
+def test_empty_states_say_what_to_do(opened):
+    for view in ("rollouts", "compare"):
+        page = opened(view, None)
+        assert page.locator(".lr-empty").is_visible()
+        assert "yet" in page.locator(".lr-empty").text_content()

@@ -1,0 +1,245 @@
+"""The model's seam against plain transformers calls: full passes from ids and embeddings, no cache, autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from explorer.errors import UserError
+from explorer.model import LanguageModel, choose_device, choose_dtype, draw
+from explorer.records import SamplingConfig
+from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
+
+QUESTION = "What is 12 + 30?"
+
+
+def plain_losses(model, prompt_ids, prefix, anchor, continuation):
+    """Both losses and gradients by the book: the whole sequence through the network, a log-softmax, a mean, autograd."""
+    embed = model.network.get_input_embeddings()
+    found = []
+    span = anchor.answer_span
+    for ids, scored in ((anchor.token_ids[: span[1]], range(*span)), (continuation, range(len(continuation)))):
+        point = prefix.clone().requires_grad_(True)
+        whole = torch.cat([embed(torch.tensor(prompt_ids)), point, embed(torch.tensor(ids))])[None]
+        logits = model.network(inputs_embeds=whole, use_cache=False).logits[0].float()
+        offset = len(prompt_ids) + len(prefix)
+        terms = [-torch.log_softmax(logits[offset + i - 1], dim=-1)[ids[i]] for i in scored]
+        loss = torch.stack(terms).mean()
+        found.append((loss.item(), torch.autograd.grad(loss, point)[0]))
+    return found
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def test_losses_and_gradients_equal_the_plain_computation(model):
+    prompt = model.prompt(QUESTION)
+    prefix_ids, continuation = model.encode("The sum is "), model.encode("41 apples.")
+    anchor = model.anchor(prefix_ids, "\nThe answer is ", "42", continuation)
+    # A point inside the hull, not a row: what a revision really evaluates.
+    prefix = 0.7 * model.rows(prefix_ids) + 0.3 * model.rows(model.encode("What is the")[:1] * len(prefix_ids))
+    context = model.read(prompt.token_ids)
+    for _ in range(2):  # twice: the shared context must be untouched by a use
+        losses = model.losses(context, prefix, anchor, continuation)
+        (toward, toward_gradient), (away, away_gradient) = plain_losses(
+            model, prompt.token_ids, prefix, anchor, continuation
+        )
+        assert losses.toward == pytest.approx(toward, rel=1e-4)
+        assert losses.away == pytest.approx(away, rel=1e-4)
+        assert relative(losses.toward_gradient, toward_gradient) < 1e-4
+        assert relative(losses.away_gradient, away_gradient) < 1e-4
+    assert model.cached
+
+
+def test_vocabulary_is_what_the_model_consumes(model):
+    ids = torch.arange(model.info.vocab_size)
+    consumed = model.network.get_input_embeddings()(ids)
+    assert torch.equal(model.vocabulary, consumed)
+
+
+def test_a_scaled_family_differs_from_its_raw_matrix():
+    gemma = tiny_model("gemma")
+    raw = gemma.network.get_input_embeddings().weight
+    assert torch.allclose(gemma.vocabulary, raw * 32**0.5, rtol=1e-3)
+    assert not torch.allclose(gemma.vocabulary, raw)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "mistral"])
+def test_sliding_windows_give_the_same_from_the_shared_cache(family):
+    tokenizer = tiny_tokenizer()
+    model = LanguageModel(tiny_network(family, len(tokenizer), sliding_window=8), tokenizer, id=family)
+    prompt = model.prompt(QUESTION)
+    prefix_ids, continuation = model.encode("The sum is "), model.encode("41 apples.")
+    anchor = model.anchor(prefix_ids, "\nThe answer is ", "42", continuation)
+    context = model.read(prompt.token_ids)
+    losses = model.losses(context, model.rows(prefix_ids), anchor, continuation)
+    (toward, toward_gradient), (away, _) = plain_losses(
+        model, prompt.token_ids, model.rows(prefix_ids), anchor, continuation
+    )
+    assert losses.toward == pytest.approx(toward, rel=1e-4)
+    assert losses.away == pytest.approx(away, rel=1e-4)
+    assert relative(losses.toward_gradient, toward_gradient) < 1e-4
+
+
+def test_greedy_sampling_is_identical_to_generate(model):
+    prompt = model.prompt(QUESTION)
+    context = model.read(prompt.token_ids)
+    sampled = []
+    for events in model.sample(context, None, SamplingConfig(n=1, temperature=0.0, max_new_tokens=24)):
+        sampled += [token for _, token in events if token is not None]
+    ids = torch.tensor([prompt.token_ids])
+    expected = model.network.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=sorted(model.end_ids)
+    )[0, ids.shape[1] :].tolist()
+    assert sampled == [token for token in expected if token not in model.end_ids]
+
+
+def collect(model, context, prefix, sampling, stream=0):
+    rows = [[] for _ in range(sampling.n)]
+    for events in model.sample(context, prefix, sampling, stream):
+        for row, token in events:
+            rows[row].append(token)
+    return rows
+
+
+def test_going_on_from_token_embeddings_is_going_on_from_tokens(model):
+    prompt = model.prompt(QUESTION)
+    prefix = model.encode("The answer is")
+    greedy = SamplingConfig(n=1, temperature=0.0, max_new_tokens=12)
+    from_embeddings = collect(model, model.read(prompt.token_ids), model.rows(prefix), greedy)
+    from_tokens = collect(model, model.read([*prompt.token_ids, *prefix]), None, greedy)
+    assert from_embeddings == from_tokens
+
+
+def test_a_seed_gives_the_same_rollouts_and_rows_do_not_depend_on_each_other(llama):
+    context = llama.read(llama.prompt(QUESTION).token_ids)
+    four = collect(llama, context, None, SamplingConfig(n=4, temperature=1.0, max_new_tokens=20, seed=3))
+    again = collect(llama, context, None, SamplingConfig(n=4, temperature=1.0, max_new_tokens=20, seed=3))
+    two = collect(llama, context, None, SamplingConfig(n=2, temperature=1.0, max_new_tokens=20, seed=3))
+    other = collect(llama, context, None, SamplingConfig(n=4, temperature=1.0, max_new_tokens=20, seed=4))
+    assert four == again
+    assert four[:2] == two
+    assert four != other
+    assert four[0] != four[1]
+
+
+def test_rows_that_end_leave_the_batch_and_the_others_go_on(llama):
+    """Ends are made likely by letting many ids end a rollout; each row must then equal the same row sampled alone, cut at its end."""
+    context = llama.read(llama.prompt(QUESTION).token_ids)
+    sampling = SamplingConfig(n=6, temperature=1.0, max_new_tokens=16, seed=1)
+    free = collect(llama, context, None, sampling)
+    before = llama.end_ids
+    try:
+        llama.end_ids = frozenset(range(0, 320, 5))
+        ended = collect(llama, context, None, sampling)
+    finally:
+        llama.end_ids = before
+    assert any(None in row for row in ended)
+    for whole, cut in zip(free, ended, strict=True):
+        stop = next((i for i, token in enumerate(whole) if token is None or token % 5 == 0), len(whole))
+        assert cut[:stop] == whole[:stop]
+        assert len(cut) == min(stop + 1, 16)
+
+
+def test_draws_follow_the_distribution():
+    """A chi-squared test of 20,000 draws at temperature 0.7 and top-p 0.8 against the probabilities worked out by hand."""
+    from scipy import stats
+
+    logits = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, -3.0])
+    count = 20_000
+    uniforms = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tokens = draw(logits.expand(count, -1), uniforms, 0.7, 0.8)
+    weights = (logits.double() / 0.7).exp()
+    weights /= weights.sum()
+    total, kept = 0.0, []
+    for token in weights.argsort(descending=True).tolist():
+        kept.append(token)
+        total += weights[token].item()
+        if total >= 0.8:
+            break
+    observed = [(tokens == token).sum().item() for token in kept]
+    assert sum(observed) == count  # nothing outside the nucleus
+    expected = [count * weights[token].item() / total for token in kept]
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_draw_never_picks_a_forbidden_or_impossible_token():
+    logits = torch.tensor([[0.0, 50.0, 0.0]])
+    allowed = torch.tensor([True, False, True])
+    for uniform in (0.0, 0.5, 1 - 1e-16):
+        assert draw(logits, torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0, allowed).item() in (0, 2)
+        assert draw(torch.tensor([[-torch.inf, 0.0, -torch.inf]]), torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0) == 1
+    assert draw(logits, torch.zeros(1, dtype=torch.float64), 0.0, 1.0, allowed).item() == 0
+
+
+def test_pieces_join_to_the_text_even_inside_a_character(llama):
+    ids = llama.encode("naïve ☃ 漢字 😀 = 4")
+    pieces = llama.pieces(ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == llama.decode(ids)
+
+
+def test_anchor_scores_exactly_the_answer(llama):
+    prefix = llama.encode("The sum is ")
+    anchor = llama.anchor(prefix, "\nThe answer is ", "42")
+    start, end = anchor.answer_span
+    assert end == len(anchor.token_ids)
+    assert llama.decode(anchor.token_ids[start:end]).strip() == "42"
+    assert llama.decode(anchor.token_ids) == "\nThe answer is 42"
+    assert llama.encode("The sum is \nThe answer is 42")[len(prefix) :] == list(anchor.token_ids)
+
+
+def test_direct_anchor_takes_the_space_of_what_it_replaces(llama):
+    with_space = llama.anchor(llama.encode("12 + 30 ="), "", "42", llama.encode(" 41"))
+    without = llama.anchor(llama.encode("12 + 30 ="), "", "42", llama.encode("41"))
+    assert llama.decode(with_space.token_ids) == " 42"
+    assert llama.decode(without.token_ids) == "42"
+
+
+def test_padded_vocabulary_rows_are_never_picked_or_sampled():
+    tokenizer = tiny_tokenizer()
+    model = LanguageModel(tiny_network("qwen2", len(tokenizer) + 40), tokenizer, id="padded")
+    assert model.allowed is not None
+    assert int(model.allowed.sum()) == len(tokenizer)
+    context = model.read(model.prompt(QUESTION).token_ids)
+    rows = collect(model, context, None, SamplingConfig(n=8, temperature=3.0, max_new_tokens=24))
+    assert all(token is None or token < len(tokenizer) for row in rows for token in row)
+
+
+def test_a_family_without_a_shareable_cache_runs_the_plain_way():
+    """A recurrent family keeps state that can't be forked: it must be noticed, and give the same numbers as the plain computation."""
+    from transformers import AutoModelForCausalLM, MambaConfig
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, state_size=4, num_hidden_layers=2, eos_token_id=2)
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer, id="tiny-mamba")
+    assert not model.cached
+    prompt = model.prompt(QUESTION)
+    prefix_ids, continuation = model.encode("The sum is "), model.encode("41 apples.")
+    anchor = model.anchor(prefix_ids, "\nThe answer is ", "42", continuation)
+    losses = model.losses(model.read(prompt.token_ids), model.rows(prefix_ids), anchor, continuation)
+    (toward, toward_gradient), (away, _) = plain_losses(
+        model, prompt.token_ids, model.rows(prefix_ids), anchor, continuation
+    )
+    assert losses.toward == pytest.approx(toward, rel=1e-4)
+    assert losses.away == pytest.approx(away, rel=1e-4)
+    assert relative(losses.toward_gradient, toward_gradient) < 1e-4
+    rows = collect(model, model.read(prompt.token_ids), None, SamplingConfig(n=3, max_new_tokens=6))
+    assert all(rows)
+
+
+def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="There is no device"):
+        choose_device("abacus")
+    with pytest.raises(UserError, match="There is no dtype"):
+        choose_dtype("float3", torch.device("cpu"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"')
+    with pytest.raises(UserError, match="could not be loaded"):
+        LanguageModel.load(tmp_path, id="broken")
+
+
+def test_a_prompt_longer_than_the_context_is_refused(llama):
+    with pytest.raises(UserError, match="shorten the question"):
+        llama.prompt("apples " * 400)

@@ -1,0 +1,149 @@
+"""The revision against an independent plain Frank-Wolfe: full passes from ids and embeddings, no cache, autograd, weights kept by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from explorer.errors import UserError
+from explorer.frank_wolfe import hull_weights
+from explorer.records import Projection, RevisionConfig, Split, StepRule
+from explorer.revise import RevisionObjective, evaluate, project, revise
+from tests.test_model import QUESTION, plain_losses, relative
+
+STEPS = 6
+
+
+def setup(model, **settings):
+    config = RevisionConfig(**{"steps": STEPS, "step_size": 0.1, **settings})
+    prompt = model.prompt(QUESTION)
+    split = Split(
+        rollout=0,
+        prefix_token_ids=tuple(model.encode("The sum of the apples is ")),
+        continuation_token_ids=tuple(model.encode("12 + 30 = 41.")),
+    )
+    anchor = model.anchor(split.prefix_token_ids, config.connector, "42", split.continuation_token_ids)
+    objective = RevisionObjective(model, model.read(prompt.token_ids), anchor, split.continuation_token_ids, config)
+    return prompt, split, anchor, objective, config
+
+
+@pytest.mark.parametrize("rule", list(StepRule))
+def test_iterates_equal_the_plain_computation(model, rule):
+    prompt, split, anchor, objective, config = setup(model, step_rule=rule)
+    V = model.network.get_input_embeddings()(torch.arange(model.info.vocab_size)).detach()
+    x = V[list(split.prefix_token_ids)].clone()
+    start = x.clone()
+    moves = list(itertools.islice(revise(model, objective, split), STEPS))
+    assert moves
+    for step, after in moves:
+        (toward, G_toward), (away, G_away) = plain_losses(
+            model, prompt.token_ids, x, anchor, split.continuation_token_ids
+        )
+        G = G_toward - config.away_weight * G_away
+        vertices = (G @ V.T).argmin(dim=1)
+        gap = (G * (x - V[vertices])).sum().item()
+        assert step.toward_loss == pytest.approx(toward, rel=1e-4)
+        assert step.away_loss == pytest.approx(away, rel=1e-4)
+        assert step.objective == pytest.approx(toward - config.away_weight * away, rel=1e-3, abs=1e-4)
+        assert list(step.vertices) == vertices.tolist()
+        assert step.gap == pytest.approx(gap, rel=1e-3)
+        assert step.gap >= 0
+        assert torch.tensor(step.toward_grad_norm) == pytest.approx(G_toward.norm(dim=1), rel=1e-3)
+        assert torch.tensor(step.away_grad_norm) == pytest.approx(G_away.norm(dim=1), rel=1e-3)
+        cosine = (G_toward * G_away).sum(1) / (G_toward.norm(dim=1) * G_away.norm(dim=1))
+        assert torch.tensor(step.grad_cosine) == pytest.approx(cosine, abs=1e-3)
+        if rule is StepRule.CONSTANT:
+            assert step.step_size == 0.1
+        elif rule is StepRule.HARMONIC:
+            assert step.step_size == 2 / (step.k + 2)
+        x = (1 - step.step_size) * x + step.step_size * V[vertices]
+        assert relative(after, x) < 1e-4
+        assert torch.tensor(step.moved) == pytest.approx((x - start).norm(dim=1), rel=1e-3, abs=1e-5)
+        assert list(step.nearest) == torch.cdist(x, V).argmin(dim=1).tolist()
+    # A point that no row is left of: the exact weights rebuild it, are a convex combination, and start from the prefix's own tokens.
+    weights = hull_weights(
+        split.prefix_token_ids, [step.vertices for step, _ in moves], [step.step_size for step, _ in moves]
+    )
+    for position, combination in enumerate(weights):
+        assert min(combination.values()) >= 0
+        assert sum(combination.values()) == pytest.approx(1.0, abs=1e-5)
+        rebuilt = sum(weight * V[token] for token, weight in combination.items())
+        assert (rebuilt - moves[-1][1][position]).norm() < 1e-4 * max(1.0, float(x[position].norm()))
+
+
+def test_the_last_point_is_evaluated_like_any_other(llama):
+    prompt, split, anchor, objective, config = setup(llama)
+    moves = list(itertools.islice(revise(llama, objective, split), 4))
+    last = evaluate(llama, objective, moves[2][1])
+    assert (last.toward_loss, last.away_loss, last.objective, last.gap) == pytest.approx(
+        (moves[3][0].toward_loss, moves[3][0].away_loss, moves[3][0].objective, moves[3][0].gap), rel=1e-6
+    )
+
+
+def test_the_same_seed_gives_the_same_steps_twice(llama):
+    first, second = (list(itertools.islice(revise(llama, *(lambda s: (s[3], s[1]))(setup(llama))), 4)) for _ in range(2))
+    assert [step for step, _ in first] == [step for step, _ in second]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
+
+
+def test_toward_only_and_away_only_are_what_they_say(llama):
+    for weights in ({"away_weight": 0.0}, {"toward_weight": 0.0, "away_weight": 1.0}):
+        prompt, split, anchor, objective, config = setup(llama, **weights)
+        step, _ = next(revise(llama, objective, split))
+        start = llama.rows(split.prefix_token_ids)
+        (_, G_toward), (_, G_away) = plain_losses(llama, prompt.token_ids, start, anchor, split.continuation_token_ids)
+        G = G_toward if config.away_weight == 0 else -G_away
+        assert list(step.vertices) == (G @ llama.vocabulary.T).argmin(dim=1).tolist()
+
+
+def test_answer_ban_keeps_the_oracle_off_the_answer(llama):
+    """With the harmonic rule and no ban some vertex is an answer token on this model; with the ban none is."""
+
+    def vertices(ban):
+        _, split, anchor, objective, _ = setup(llama, ban_answer_tokens=ban, step_rule=StepRule.HARMONIC)
+        answer = {t for t in anchor.token_ids[slice(*anchor.answer_span)] if llama.token_text(t).strip()}
+        picked = {v for step, _ in itertools.islice(revise(llama, objective, split), 40) for v in step.vertices}
+        return picked, answer
+
+    picked, answer = vertices(ban=False)
+    assert picked & answer, "the ban would be untested: choose a start on which the oracle likes the answer"
+    picked, answer = vertices(ban=True)
+    assert not picked & answer
+
+
+def test_projection_follows_the_configured_distance(llama):
+    _, split, _, objective, config = setup(llama)
+    x = 3.0 * llama.rows(split.prefix_token_ids)
+    cosine = config.model_copy(update={"projection": Projection.COSINE})
+    assert tuple(project(llama, x, cosine).tolist()) == split.prefix_token_ids  # a longer vector keeps its direction
+    assert project(llama, x, config).tolist() == torch.cdist(x, llama.vocabulary).argmin(dim=1).tolist()
+
+
+def test_the_prompt_is_read_once_however_many_steps(llama, monkeypatch):
+    """Counted at the network: a step reads the prefix and its branches, never the prompt again."""
+    lengths = []
+    forward = llama.network.forward
+    monkeypatch.setattr(
+        llama.network, "forward", lambda *a, **kw: lengths.append(kw["inputs_embeds"].shape[1]) or forward(*a, **kw)
+    )
+    prompt, split, anchor, objective, _ = setup(llama)
+    list(itertools.islice(revise(llama, objective, split), STEPS))
+    m, c, a = len(split.prefix_token_ids), len(split.continuation_token_ids), anchor.answer_span[1]
+    # The prompt without its last token, then per step two branches that begin with that last token.
+    assert lengths == [len(prompt.token_ids) - 1] + [m + a, m + c] * STEPS
+
+
+def test_a_gradient_that_is_not_finite_is_said(llama, monkeypatch):
+    _, split, _, objective, _ = setup(llama)
+    losses = llama.losses
+    monkeypatch.setattr(
+        llama,
+        "losses",
+        lambda *a: type(found := losses(*a))(
+            found.toward, found.away, found.toward_gradient * float("nan"), found.away_gradient
+        ),
+    )
+    with pytest.raises(UserError, match="not finite"):
+        next(revise(llama, objective, split))
