@@ -9,8 +9,12 @@ import sys
 
 def arguments() -> argparse.Namespace:
     """What the command line says; everything left out comes from the environment or the defaults (explorer/settings.py)."""
-    parser = argparse.ArgumentParser(description="Watch a language model's failed reasoning being revised in latent space.")
-    parser.add_argument("--model", help="hub id or local folder; default: SmolLM2-135M-Instruct (or LATENTREVISE_MODEL)")
+    parser = argparse.ArgumentParser(
+        description="Watch a language model's failed reasoning being revised in latent space."
+    )
+    parser.add_argument(
+        "--model", help="hub id or local folder; default: SmolLM2-135M-Instruct (or LATENTREVISE_MODEL)"
+    )
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (or LATENTREVISE_DEVICE)")
     parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16 (or LATENTREVISE_DTYPE)")
     parser.add_argument("--runs-dir", help="where finished runs are written (or LATENTREVISE_RUNS_DIR)")
@@ -46,7 +50,11 @@ def main() -> None:
         sys.exit(_say(str(error)))
     except OSError as error:
         # Gradio raises OSError when no port of its range, or not the one asked for, is free.
-        sys.exit(_say(f"{describe(error) if not 'port' in str(error) else 'That port is taken'}: choose another with --port."))
+        sys.exit(
+            _say(
+                f"{describe(error) if not 'port' in str(error) else 'That port is taken'}: choose another with --port."
+            )
+        )
     try:
         demo.block_thread()
     finally:

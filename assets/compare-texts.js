@@ -6,6 +6,11 @@ import { badge, el, inlineToken, plural, setAttr, setBadge, setText, shorten, To
 
 const TAIL = 36; // common tokens shown before the parting; the rest folds
 const NAMES = { revised: "Revised", projected: "Projected", original: "Original" };
+const PREFIXES = {
+  revised: "The prefix moved in embedding space; its nearest tokens are shown",
+  projected: "The moved prefix, turned back into real tokens",
+  original: "The prefix as it was, continued afresh",
+};
 
 /** A row of radio buttons with one tab stop; arrows move and choose. */
 class RadioRow {
@@ -129,6 +134,13 @@ function lastMention(text, answer) {
   return wanted ? findWords(text, [wanted]).slice(-1) : [];
 }
 
+/** How many prefix positions lie nearer to another token than to their own. */
+function changedText(count, arm) {
+  if (count) return `${count} of ${plural(arm.prefix.length, "prefix token")} now lie nearer to another token; these are underlined with dots.`;
+  if (arm.start === "original") return "";
+  return "Every prefix position still lies nearest to its own token: the revision happened between the tokens.";
+}
+
 export class SideBySide {
   /** `show(start, index)` is told when the reader picks a continuation. */
   constructor(show) {
@@ -156,7 +168,7 @@ export class SideBySide {
   reset() {
     this.start = "revised";
     this.index = 0;
-    this.chosenByReader = this.settled = false;
+    this.chosenByReader = false;
     this.unfolded = false;
   }
 
@@ -176,11 +188,10 @@ export class SideBySide {
 
   /** Until the reader chooses: the first correct revised continuation; once found, it stays. */
   #settle(arms) {
-    if (this.chosenByReader || this.settled) return;
-    const index = arms.find((arm) => arm.start === "revised")?.rollouts.findIndex((one) => one.verdict === "correct") ?? -1;
-    if (index < 0) return;
-    this.settled = true;
-    this.index = index;
+    if (this.chosenByReader) return;
+    const rollouts = arms.find((arm) => arm.start === "revised")?.rollouts ?? [];
+    if (rollouts[this.index]?.verdict === "correct") return;
+    this.index = Math.max(0, rollouts.findIndex((one) => one.verdict === "correct"));
   }
 
   render(value) {
@@ -196,9 +207,10 @@ export class SideBySide {
       arms.map((one) => ({ text: `${NAMES[one.start] ?? one.label} · ${one.done ? `${one.correct}/${one.done}` : "–"}`, label: `${one.label}: ${one.correct} of ${one.done} correct` })),
       arms.indexOf(arm),
     );
+    const busy = value.state === "sampling" || value.state === "judging";
     this.rolloutRow.update(
       arm.rollouts.map((one, i) => {
-        const verdict = VERDICTS[one.verdict] ?? { sign: "…", word: "not judged yet" };
+        const verdict = VERDICTS[one.verdict] ?? (busy ? { sign: "…", word: "not judged yet" } : { sign: "–", word: "not judged" });
         return { text: `${i + 1} ${verdict.sign}`, label: `Continuation ${i + 1}: ${verdict.word}`, verdict: one.verdict };
       }),
       arm.rollouts.indexOf(rollout),
@@ -215,20 +227,20 @@ export class SideBySide {
     for (let i = 0; i < arm.prefix.length; i += 1) if (arm.prefix[i] !== before.prefix[i]) changed.add(i);
 
     const words = new Set([...Object.keys(before.markers ?? {}), ...arm.rollouts.flatMap((one) => Object.keys(one.markers ?? {}))]);
-    const shown = { words, folded, part, busy: value.state === "sampling" || value.state === "judging" };
+    const shown = { words, folded, part, busy };
     this.before.update({ ...shown, common: commonBefore, own: restBefore, changed: new Set(), rollout: { ...before, running: false, sharedCount: shared } });
     this.after.update({ ...shown, common: commonAfter, own: restAfter, changed, rollout: { ...rollout, sharedCount: shared } });
 
     setText(this.before.sub, `${plural(before.prefix.length, "prefix token")}, then what failed`);
     setText(this.after.title, `After: continuation ${arm.rollouts.indexOf(rollout) + 1}, ${(arm.label || NAMES[arm.start]).toLowerCase()}`);
-    setText(this.after.sub, arm.start === "revised" ? "The prefix moved in embedding space; its nearest tokens are shown" : arm.start === "projected" ? "The moved prefix, turned back into real tokens" : "The prefix as it was, continued afresh");
+    setText(this.after.sub, PREFIXES[arm.start] ?? "");
     this.#paintParting(part, shared, restBefore, restAfter);
     for (const column of [this.before, this.after]) {
       column.fold.hidden = !folded && !this.unfolded;
       setText(column.fold, folded ? `… ${plural(folded, "earlier token")}` : "Fold the earlier tokens");
       setAttr(column.fold, "aria-expanded", this.unfolded);
     }
-    setText(this.changedNote, changed.size ? `${changed.size} of ${plural(arm.prefix.length, "prefix token")} now lie nearer to another token; these are underlined with dots.` : arm.start === "original" ? "" : "Every prefix position still lies nearest to its own token: the revision happened between the tokens.");
+    setText(this.changedNote, changedText(changed.size, arm));
   }
 
   #paintParting(part, shared, restBefore, restAfter) {

@@ -90,10 +90,12 @@ class Compare {
     this.body.hidden = !value;
     if (!value) {
       this.side.reset();
-      this.state = null;
+      this.state = this.signature = null;
       return;
     }
-    if (value.state === "sampling" && this.state !== "sampling") this.side.reset();
+    const signature = JSON.stringify([value.step, value.sampling, value.before.prefix, value.before.continuation]);
+    if (signature !== this.signature || (value.state === "sampling" && !BUSY.has(this.state))) this.side.reset();
+    this.signature = signature;
     this.state = value.state;
     const { state, arms, rescue } = value;
     const busy = BUSY.has(state);
@@ -114,7 +116,7 @@ class Compare {
 
     this.note.hidden = !(value.message || state === "cancelled" || state === "failed");
     setAttr(this.note, "data-kind", state);
-    setText(this.note, value.message || (state === "cancelled" ? "Stopped. What was finished is kept and counted." : state === "failed" ? "Sampling failed. What was finished is kept and counted." : ""));
+    setText(this.note, value.message || `${state === "failed" ? "Sampling failed" : "Stopped"}. What was finished is kept and counted.`);
 
     for (const row of this.rows.splice(arms.length)) row.node.remove();
     arms.forEach((arm, i) => {

@@ -76,7 +76,10 @@ class Card {
     setText(this.button, picked ? "✓ Being revised" : "Revise this one");
     setAttr(this.node, "data-pickable", pickable ? "true" : null);
     setAttr(this.node, "data-picked", picked ? "true" : null);
-    const why = verdict === "correct" ? "Nothing failed here, so there is nothing to revise." : known && !pickable && !running ? "Too short to cut in two." : !known && !running && !busy ? "Stopped halfway." : "";
+    let why = "";
+    if (verdict === "correct") why = "Nothing failed here, so there is nothing to revise.";
+    else if (!running && !busy && !known) why = "Stopped halfway.";
+    else if (!running && known && !pickable) why = "Too short to cut in two.";
     setText(this.why, why);
     this.why.hidden = !why;
     return changed;
@@ -205,7 +208,8 @@ class Rollouts {
 
     this.note.hidden = !(value.message || state === "cancelled" || state === "failed");
     setAttr(this.note, "data-kind", state);
-    setText(this.note, value.message || (state === "cancelled" ? `Stopped with ${value.done} of ${total} finished; these are kept and can be used.` : state === "failed" ? "Sampling failed. What was finished is kept." : ""));
+    const kept = `${state === "failed" ? "Sampling failed" : "Stopped"} with ${value.done} of ${total} finished; these are kept and can be used.`;
+    setText(this.note, value.message || kept);
   }
 
   #renderTally(summary, busy) {

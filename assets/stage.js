@@ -16,7 +16,7 @@ import { welcome } from "./stage/welcome.js";
 
 const EASE_MS = 450; // one step's move at 1×
 const STEP_MS = 900; // one step's move and rest during playback at 1×
-const WAIT_MS = 15000; // after this an unanswered request no longer blocks the buttons
+const WAIT_MS = 5000; // after this an unanswered request no longer blocks the buttons
 const ease = (u) => (u < 0.5 ? 2 * u * u : 1 - (2 - 2 * u) ** 2 / 2);
 
 const STATUS = {
@@ -132,8 +132,9 @@ class Stage {
     }
     const change = this.trajectory.sync(payload.prefix ?? [], payload.steps ?? []);
     const { M, S } = this.trajectory;
-    // Any answer ends the wait for one.
-    if (this.waiting && (newRun || change !== "same" || before?.status !== payload.status || before?.joint?.state !== payload.joint?.state)) this.waiting = null;
+    // Any answer ends the wait for one; a pause is answered by the end of running only.
+    const answered = newRun || before?.status !== payload.status || (this.waiting !== "pause" && (change !== "same" || before?.joint?.state !== payload.joint?.state));
+    if (answered) this.waiting = null;
     if (newRun || change === "new") {
       this.stop();
       this.jump(payload.live ? S : 0);
@@ -202,9 +203,9 @@ class Stage {
       this.jointSource = payload?.joint;
       this.joint = jointScene(payload?.joint);
     }
-    // A new step makes an older joint fit incomplete: it would end before the shown point does.
-    const usable = this.joint && this.joint.places.length > trajectory.S && this.joint.places[0].length === 2 * trajectory.M;
-    if (this.placement === "joint" && !usable) this.placement = "hull";
+    // A new step makes an older joint fit incomplete (it would end before the shown point does): offer to fit again.
+    this.stale = Boolean(this.joint) && (this.joint.places.length <= trajectory.S || this.joint.places[0].length !== 2 * trajectory.M);
+    if (this.placement === "joint" && (!this.joint || this.stale)) this.placement = "hull";
     const joint = this.placement === "joint" ? this.joint : null;
     const background = joint ?? this.atlas;
     if (background !== this.background) {
@@ -277,7 +278,7 @@ class Stage {
     this.waitTimer = setTimeout(() => {
       this.waiting = null;
       if (this.payload) this.refresh();
-    }, WAIT_MS);
+    }, name === "pause" ? 12 * WAIT_MS : WAIT_MS); // a pause waits for the step in progress
     this.trigger(name, { run_id: this.payload.run_id });
     this.refresh();
   }
@@ -403,6 +404,7 @@ class Stage {
       canCompute,
       live: Boolean(payload.live),
       waiting: this.waiting !== null && this.waiting !== undefined && this.waiting !== "joint",
+      computeNext: atEnd && canCompute && S < planned,
       arrived: running && !atEnd && S > 0 && !this.playing,
       stepLabel: atEnd && canCompute ? (S >= planned ? "Compute one step beyond the plan (→)" : "Compute the next step (→)") : "One step on (→)",
       playLabel: this.playing ? "Pause (Space)" : running && atEnd ? "Pause the computation (Space)" : !atEnd ? "Play (Space)" : canCompute && S < planned ? `Compute steps ${S + 1} to ${planned} (Space)` : "Play again from the start (Space)",
@@ -415,12 +417,14 @@ class Stage {
     const moved = point > 0 ? trajectory.steps[point - 1].moved : null;
     this.place.show({
       placement: this.placement,
-      joint: payload.joint,
+      joint: this.stale ? null : payload.joint,
       live: Boolean(payload.live) && !running,
       S,
       point,
       waiting: this.waiting === "joint",
       trustworthiness: this.placement === "joint" ? payload.joint?.trustworthiness : this.atlas?.meta?.trustworthiness,
+      kept: this.placement === "joint" ? undefined : this.atlas?.meta?.neighbours_kept,
+      neighbours: this.atlas?.meta?.quality_neighbours,
       moved: moved?.length ? { mean: moved.reduce((a, b) => a + b, 0) / moved.length, max: Math.max(...moved) } : null,
     });
     if (this.map.selected !== this.selected) this.map.select(this.selected);
@@ -437,6 +441,7 @@ class Stage {
     if (this.waiting === "restart") return "Starting over…";
     if (running && atEnd) return S < planned ? `Computing step ${S + 1}…` : "Computing…";
     if (S === 0) return canCompute ? "Press one step, or play." : "";
+    if (canCompute && atEnd && S >= planned) return "All planned steps are computed; one step on goes beyond them.";
     if (S < planned && canCompute && atEnd) return `${planned - S} planned step${planned - S > 1 ? "s" : ""} to compute`;
     return "";
   }

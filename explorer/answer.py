@@ -46,15 +46,15 @@ _NUMERALS_ONLY = re.compile(
     r"|(?<=\d)x(?=\d)|(?<=\d )x(?= \d))+"
 )
 _BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
-_ANSWER_WORD = re.compile(r"\banswers?\b|####", re.IGNORECASE)
-_CONNECTOR = re.compile(r"(?:\b(?:is|are|was|equals|be|as|to be)\b|:|=)[\s:=*_]*", re.IGNORECASE)
+_ANSWER_WORD = re.compile(r"\banswers?\b|####(?=\s*[-+$\d\\.])", re.IGNORECASE)
+_CONNECTOR = re.compile(r"(?:\b(?:is|are|was|equals|be|as|to be)\b|:|=)[\s:=*_\"“'‘]*", re.IGNORECASE)
 _LEAD_IN = re.compile(
     r"(?:(?:about|approximately|therefore|thus|indeed|simply|just|actually|now|then|exactly|roughly|only)\b[\s,:]*)+",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=[\"”'’)]?(?:\s|$))|\n")
 _NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
-_LIST_MARK = re.compile(r"(?m)^[ \t]*(?:\(?\d{1,3}[.)](?=\s|$)|#{1,6}(?=\s))")
+_LIST_MARK = re.compile(r"(?m)^[ \t]*\(?\d{1,3}[.)](?=\s|$)")
 _STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|__")
 _UNIT_THEN_OPERATOR = re.compile(r"\s*(?:[A-Za-z]+\s+){1,3}(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s|/\s)")
@@ -225,7 +225,8 @@ def _candidates(plain: str) -> list[AnswerSpan]:
 
 def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, int] | None:
     """The part of a piece that is an expression, or None: loose operators, delimiters and unmatched brackets go."""
-    tokens = list(piece)
+    tokens = _balanced(list(piece))
+    first = first and bool(tokens) and tokens[0] is piece[0]  # behind a lonely bracket an operator has a left operand
     loose = {"spacing", "delimiter", "text"}
     while tokens and (tokens[-1].lastgroup in loose | {"operator", "times", "open"} or tokens[-1].group() in "_^"):
         if tokens[-1].lastgroup in {"operator", "times"} and tokens[-1].group() not in "-−–*":
@@ -233,20 +234,16 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
         tokens.pop()
     while tokens and tokens[0].lastgroup in loose:
         tokens.pop(0)
-    if tokens and first and tokens[0].lastgroup in {"operator", "times"}:
-        sign = tokens[0].group() in "-−–+" and len(tokens) > 1 and tokens[1].lastgroup != "spacing"
-        dash = tokens[0].group() in "-−–" and not sign
-        if not (sign or dash):
+    if tokens and tokens[0].lastgroup in {"operator", "times"}:
+        minus, spaced = tokens[0].group() in "-−–", len(tokens) > 1 and tokens[1].lastgroup == "spacing"
+        if not (minus or (tokens[0].group() == "+" and not spaced)):
             return None  # "+ 7" after a word: an operand
-        if dash:
+        if tokens[0] is not piece[0] and piece[0].lastgroup == "close":
+            return None  # ") - 49"
+        if first and spaced:  # "Total - 19": a dash, not a sign
             tokens.pop(0)
             while tokens and tokens[0].lastgroup in loose:
                 tokens.pop(0)
-    elif tokens and tokens[0].lastgroup in {"operator", "times"} and tokens[0].group() not in "-−–+":
-        return None
-    tokens = _balanced(tokens)
-    while tokens and tokens[-1].lastgroup in loose:
-        tokens.pop()
     if [token.lastgroup for token in tokens] == ["open", "number", "close"]:
         tokens = tokens[1:2]
     telling = {"number", "command"}

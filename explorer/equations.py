@@ -28,11 +28,11 @@ _TOKEN = re.compile(
     |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
     |(?P<frac>\\[dt]?frac(?=\s*\{{))
     |(?P<sqrt>\\?sqrt(?=\s*[({{])|√)
-    |(?P<times>\\(?:times|cdot)(?![A-Za-z])|[×·∗]|(?<=[\d)}}])[ ]?[xX](?=[ ]?[\d$(])|(?<!\*)\*(?!\*)
-        |\b(?:times|multiplied\s+by)\b)
+    |(?P<times>\\(?:times|cdot)(?![A-Za-z])|[×·∗]|(?<!\*)\*(?!\*)
+        |(?<=[\d)}}])[ ]?[xX](?=[ ]?[\d$(])|(?<=[a-z][ ])x(?=[ ]\d)|\b(?:times|multiplied\s+by)\b)
     |(?P<divide>\\div(?![A-Za-z])|[÷/]|\bdivided\s+by\b)
     |(?P<plus>\+|\bplus\b)
-    |(?P<minus>(?<![A-Za-z])[-−–]|[-−–](?![A-Za-z])|\bminus\b)
+    |(?P<minus>[-−–](?![A-Za-z])|\bminus\b)
     |(?P<power>\*\*|\^)
     |(?P<square>[²³])
     |(?P<percent>\\?%|\bpercent\b)
@@ -91,7 +91,7 @@ class _Tok:
 
 def find_equations(text: str) -> tuple[Equation, ...]:
     """All equations of `text` that could be evaluated, in order. Time linear in the text."""
-    text_plain = _LABEL.sub(lambda m: " " * len(m.group()), _blank_emphasis(text))
+    text_plain = _LABEL.sub(lambda m: " " * len(m.group()), _blank_asides(text))
     signs = list(_EQUALS.finditer(text_plain))
     found = []
     for index, sign in enumerate(signs):
@@ -140,8 +140,9 @@ _OPERATORS = frozenset(("times", "divide", "plus", "minus", "power", "of", "frac
 _WORK = _OPERATORS | {"sqrt", "square"}
 
 
-def _blank_emphasis(text: str) -> str:
-    """Markdown's ** around words or numbers as spaces, same length; 2**3 between operands stays."""
+def _blank_asides(text: str) -> str:
+    """Markdown's ** and remarks in brackets, "43 (morning rolls)", as spaces, same length; 2**3 stays."""
+    text = re.sub(r"(?<=\d )\([A-Za-z][A-Za-z' ]{0,60}\)", lambda m: " " * len(m.group()), text)
     return re.sub(r"(?<![\d)])\*\*|\*\*(?![\d(])", "  ", text)
 
 
@@ -196,6 +197,8 @@ def _drop_units(tokens: list[_Tok]) -> list[_Tok]:
             next_kind = tokens[run].kind if run < len(tokens) else "end"
             if after_operand and next_kind in ("number", "open", "frac", "sqrt", "half"):
                 kept.append(_Tok("break", token.text, token.start, token.end))  # "5 boxes 3 apples"
+            elif kept and kept[-1].kind in _OPERATORS and next_kind != "open":
+                kept.append(_Tok("break", token.text, token.start, token.end))  # "5 + drop 3 ="
             elif not after_operand and next_kind not in ("number", "open", "frac", "sqrt", "half"):
                 kept.append(_Tok("break", token.text, token.start, token.end))  # "5 + apples ="
             elif run - i > 6:

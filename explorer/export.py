@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,19 @@ from explorer.records import Continuation, FinishReason, Start, Trace, Verdict
 from explorer.store import find_runs, load_run, write_atomic
 
 FORMATS = ("sft", "dpo", "grpo", "parquet")
-Decode = Callable[[tuple[int, ...]], str]
 
 
 def rescued(trace: Trace) -> tuple[Continuation, ...]:
     """Continuations of the revised embeddings or of their projection that were verified correct; the unrevised prefix's own hits are not rescues."""
     return tuple(
-        item for item in trace.after if item.verdict is Verdict.CORRECT and item.start is not Start.ORIGINAL and item.step > 0
+        item
+        for item in trace.after
+        if item.verdict is Verdict.CORRECT and item.start is not Start.ORIGINAL and item.step > 0
     )
 
 
-def sft_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
-    """One row per rescued trace, in TRL's conversational prompt–completion form.
-
-    Args:
-        trace: the run.
-        decode: token ids to text, for the prefix (`LanguageModel.decode` or the tokenizer's).
-    """
+def sft_rows(trace: Trace) -> list[dict[str, Any]]:
+    """One row per rescued trace, in TRL's conversational prompt–completion form."""
     rows, seen = [], set()
     for item in rescued(trace):
         ids = item.prefix_token_ids + item.token_ids
@@ -46,7 +42,7 @@ def sft_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
         rows.append(
             {
                 "prompt": _question(trace),
-                "completion": [{"role": "assistant", "content": decode(item.prefix_token_ids) + item.text}],
+                "completion": [{"role": "assistant", "content": item.prefix_text + item.text}],
                 "completion_ids": list(ids),
                 **_provenance(trace, item),
             }
@@ -54,7 +50,7 @@ def sft_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
     return rows
 
 
-def dpo_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
+def dpo_rows(trace: Trace) -> list[dict[str, Any]]:
     """One row per rescued trace: chosen is the rescued text, rejected the failed rollout that was revised."""
     if trace.split is None:
         return []
@@ -66,13 +62,15 @@ def dpo_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
             "rejected": failed,
             **{key: value for key, value in row.items() if key not in ("prompt", "completion", "completion_ids")},
         }
-        for row in sft_rows(trace, decode)
+        for row in sft_rows(trace)
     ]
 
 
-def grpo_rows(trace: Trace, decode: Decode) -> list[dict[str, Any]]:
-    """One row per problem: the prompt, the gold answer, and the rescued traces that may enter its group as off-policy members."""
-    rows = sft_rows(trace, decode)
+def grpo_rows(trace: Trace) -> list[dict[str, Any]]:
+    """One row per rescued problem: the prompt, the gold answer, and the traces that may enter its group as off-policy members."""
+    rows = sft_rows(trace)
+    if not rows:
+        return []
     return [
         {
             "prompt": _question(trace),
@@ -125,14 +123,13 @@ def to_parquet(rows: list[dict[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def export_runs(path: Path, form: str, out: Path, decode_for: Callable[[Trace], Decode]) -> int:
+def export_runs(path: Path, form: str, out: Path) -> int:
     """Write one file from one run or a folder of runs, and a dataset card beside it.
 
     Args:
         path: a run's folder, or a folder of runs.
         form: sft, dpo, grpo or parquet (the SFT rows).
         out: the file to write.
-        decode_for: gives the decoder that fits a trace's model.
 
     Returns:
         the number of rows.
@@ -144,7 +141,7 @@ def export_runs(path: Path, form: str, out: Path, decode_for: Callable[[Trace], 
         raise UserError(f"There is no format {form!r}: use one of {', '.join(FORMATS)}.")
     make = {"sft": sft_rows, "parquet": sft_rows, "dpo": dpo_rows, "grpo": grpo_rows}[form]
     traces = [load_run(folder, with_trajectory=False)[0] for folder in find_runs(path)]
-    rows = [row for trace in traces for row in make(trace, decode_for(trace) if rescued(trace) else str)]
+    rows = [row for trace in traces for row in make(trace)]
     if not rows:
         raise UserError(
             f"No verified-correct continuation in {len(traces)} run(s) of {path}: nothing to export; revise with other settings or sample more."

@@ -36,7 +36,9 @@ class Context:
     reading. A context is extended in place by `extend`; fork first to keep the original.
     """
 
-    def __init__(self, model: LanguageModel, cache: object | None, read: Tensor | None, tail: Tensor | None, length: int):
+    def __init__(
+        self, model: LanguageModel, cache: object | None, read: Tensor | None, tail: Tensor | None, length: int
+    ):
         self._model = model
         self._cache = cache
         self._read = read  # (rows, length, hidden), the plain way only
@@ -318,9 +320,7 @@ class LanguageModel:
             start, spans, anchor_ids = len(connector), alone["offset_mapping"], alone["input_ids"]
         else:
             head, tail = self.encode(connector), self.encode(answer)
-            return Anchor(
-                text=text, token_ids=tuple(head + tail), answer_span=(len(head), len(head) + len(tail))
-            )
+            return Anchor(text=text, token_ids=tuple(head + tail), answer_span=(len(head), len(head) + len(tail)))
         # A token counts as the answer's if it holds any of its characters; " 42" may be one token with its space.
         first = next((index for index, (_, end) in enumerate(spans) if end > start), len(anchor_ids))
         if first == len(anchor_ids):
@@ -503,7 +503,9 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"There is no device {device!r} here: use cpu, cuda, cuda:1 or mps, or leave it at auto.") from error
+        raise UserError(
+            f"There is no device {device!r} here: use cpu, cuda, cuda:1 or mps, or leave it at auto."
+        ) from error
     return chosen
 
 

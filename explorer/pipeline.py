@@ -110,7 +110,14 @@ class Run:
     def roll_out(self, judge: JudgeLike, cancelled: Cancelled = never) -> Iterator[Sampling]:
         """Sample N rollouts and judge them; `before` grows as they end, so leaving early keeps what had ended."""
         for state in sample_and_judge(
-            self.model, self.context, None, self.sampling, self.problem.answer, judge, STREAM_BEFORE, cancelled=cancelled
+            self.model,
+            self.context,
+            None,
+            self.sampling,
+            self.problem.answer,
+            judge,
+            STREAM_BEFORE,
+            cancelled=cancelled,
         ):
             self.before = state.finished()
             self.cost["rollouts"] = state.cost
@@ -237,6 +244,7 @@ class Run:
         for start in starts:
             ids = self.split.prefix_token_ids if start is Start.ORIGINAL else projected
             where = revised if start is Start.REVISED else self.model.rows(ids)
+            prefix_text = self.model.decode(ids)
             state = Sampling(n=sampling.n)
             try:
                 for state in sample_and_judge(
@@ -247,13 +255,15 @@ class Run:
                     self.problem.answer,
                     judge,
                     STREAM_AFTER,
-                    text_before=self.model.decode(ids),
+                    text_before=prefix_text,
                     cancelled=cancelled,
                 ):
                     yield start, state
             finally:
                 self.after.extend(
-                    Continuation(**dict(rollout), step=point, start=start, prefix_token_ids=ids)
+                    Continuation(
+                        **dict(rollout), step=point, start=start, prefix_token_ids=ids, prefix_text=prefix_text
+                    )
                     for rollout in state.finished()
                 )
                 self._add_cost("after", state.seconds, state.forward_tokens)

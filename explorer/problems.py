@@ -55,8 +55,13 @@ class BadRow:
 _Draft = tuple[str, Fraction, str]
 
 
+def _easy(i: int) -> bool:
+    """The first half of a family has smaller numbers, so that a weak model has hits as well as zero-hits."""
+    return i < PER_FAMILY // 2
+
+
 def _sum(rng: random.Random, i: int) -> _Draft:
-    a, b = rng.randint(14, 79), rng.randint(13, 78)
+    a, b = (rng.randint(11, 49), rng.randint(3, 29)) if _easy(i) else (rng.randint(14, 79), rng.randint(13, 78))
     who, other = rng.sample(_PEOPLE, 2)
     question = (
         f"What is {a} + {b}?",
@@ -70,8 +75,8 @@ def _sum(rng: random.Random, i: int) -> _Draft:
 
 
 def _difference(rng: random.Random, i: int) -> _Draft:
-    b = rng.randint(13, 58)
-    a = b + rng.randint(12, 41)
+    b = rng.randint(3, 19) if _easy(i) else rng.randint(13, 58)
+    a = b + (rng.randint(5, 20) if _easy(i) else rng.randint(12, 41))
     who, other = rng.sample(_PEOPLE, 2)
     question = (
         f"What is {a} - {b}?",
@@ -85,7 +90,7 @@ def _difference(rng: random.Random, i: int) -> _Draft:
 
 
 def _product(rng: random.Random, i: int) -> _Draft:
-    a, b = rng.randint(3, 9), rng.randint(12, 29)
+    a, b = rng.randint(3, 9), rng.randint(4, 12) if _easy(i) else rng.randint(12, 29)
     who = rng.choice(_PEOPLE)
     question = (
         f"What is {a} × {b}?",
@@ -99,7 +104,7 @@ def _product(rng: random.Random, i: int) -> _Draft:
 
 
 def _rate(rng: random.Random, i: int) -> _Draft:
-    per, count = rng.randint(12, 48), rng.randint(3, 8)
+    per, count = rng.randint(5, 12) if _easy(i) else rng.randint(12, 48), rng.randint(3, 8)
     total = per * count
     who = rng.choice(_PEOPLE)
     question, answer, expression = (
@@ -138,7 +143,7 @@ def _rate(rng: random.Random, i: int) -> _Draft:
 
 
 def _price(rng: random.Random, i: int) -> _Draft:
-    each, count = rng.randint(3, 14), rng.randint(4, 9)
+    each, count = rng.randint(2, 6) if _easy(i) else rng.randint(7, 14), rng.randint(3, 9)
     total = each * count
     quarters = Fraction(rng.choice((5, 6, 7, 9, 10, 11, 13, 14)), 4)
     few = rng.choice((2, 4, 6))
@@ -167,9 +172,9 @@ def _price(rng: random.Random, i: int) -> _Draft:
 
 
 def _percent(rng: random.Random, i: int) -> _Draft:
-    share = rng.choice((10, 20, 25, 50, 75))
+    share = rng.choice((10, 50) if _easy(i) else (20, 25, 75))
     whole = rng.choice((40, 60, 80, 120, 140, 160, 180, 220, 240, 260))  # multiples of 20: every share comes out whole
-    even = 2 * rng.randint(17, 49)
+    even = 2 * (rng.randint(5, 20) if _easy(i) else rng.randint(21, 49))
     who = rng.choice(_PEOPLE)
     question, answer, expression = (
         (f"What is {share}% of {whole}?", Fraction(share * whole, 100), f"{share} * {whole} / 100"),
@@ -201,7 +206,7 @@ def _percent(rng: random.Random, i: int) -> _Draft:
 def _fraction(rng: random.Random, i: int) -> _Draft:
     # Lowest terms only: nobody writes 2/4 of 16.
     top, bottom = rng.choice([(p, q) for q in (3, 4, 5, 6, 8) for p in range(1, q) if gcd(p, q) == 1])
-    whole = bottom * rng.randint(4, 15)
+    whole = bottom * (rng.randint(2, 5) if _easy(i) else rng.randint(6, 15))
     pairs = [(p, r, q) for q in (5, 7, 8, 9, 11) for p in range(1, q) for r in range(1, q - p) if gcd(p * r, q) == 1]
     one, two, parts = rng.choice(pairs)
     who, other = rng.sample(_PEOPLE, 2)
@@ -233,7 +238,7 @@ def _fraction(rng: random.Random, i: int) -> _Draft:
 
 
 def _two_step(rng: random.Random, i: int) -> _Draft:
-    a, b, c = rng.randint(3, 8), rng.randint(4, 12), rng.randint(5, 19)
+    a, b, c = rng.randint(2, 8), rng.randint(3, 6) if _easy(i) else rng.randint(6, 12), rng.randint(2, 19)
     big = a * b + c
     who, other = rng.sample(_PEOPLE, 2)
     spent = min(c, a * b - 1)

@@ -126,12 +126,13 @@ class Continuation(Rollout):
     """A rollout sampled after a prefix: `step` is the index into the trajectory it continued, `start` from what.
 
     `token_ids` and `text` hold the new tokens only. `prefix_token_ids` are the real tokens that stand for the prefix (the
-    projection for `revised` and `projected`, the original ones for `original`).
+    projection for `revised` and `projected`, the original ones for `original`), and `prefix_text` is their text: a training trace is `prefix_text` + `text`.
     """
 
     step: int
     start: Start
     prefix_token_ids: tuple[int, ...] = ()
+    prefix_text: str = ""
 
 
 class Split(Record):

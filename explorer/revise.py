@@ -83,7 +83,11 @@ def allowed_rows(model: LanguageModel, anchor: Anchor, config: RevisionConfig) -
     """
     allowed = model.allowed
     if config.ban_answer_tokens:
-        allowed = torch.ones(model.vocabulary.shape[0], dtype=torch.bool, device=model.device) if allowed is None else allowed.clone()
+        allowed = (
+            torch.ones(model.vocabulary.shape[0], dtype=torch.bool, device=model.device)
+            if allowed is None
+            else allowed.clone()
+        )
         start, end = anchor.answer_span
         banned = [token for token in anchor.token_ids[start:end] if model.token_text(token).strip()]
         allowed[banned] = False

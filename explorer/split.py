@@ -14,14 +14,14 @@ What it does not do: judge the final answer (`verdict.py`) or decode tokens (`mo
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from explorer.answer import locate_answer
 from explorer.equations import find_equations
 from explorer.errors import UserError
-from explorer.records import Rollout, Split
+from explorer.records import FinishReason, Rollout, Split, Verdict
 
 FIXED_LENGTH = 24
 FRACTION = 0.5
@@ -133,6 +133,38 @@ def presets(
         first_error(rollout, token_texts),
         before_answer(rollout, token_texts, answer),
     )
+
+
+def best_preset(options: Sequence[SplitPoint]) -> SplitPoint | None:
+    """Before the first wrong result if there is one, else before the final answer, else whatever can be had; None for a rollout too short to cut."""
+    found = {point.name: point for point in options if point.m is not None}
+    for name in ("first-error", "before-answer", "fixed", "fraction"):
+        if name in found:
+            return found[name]
+    return None
+
+
+def best_failed(rollouts: Sequence[Rollout], pieces: Callable[[Sequence[int]], list[str]]) -> int:
+    """Index of the failed rollout to offer first: wrong at a place that can be found and ended by itself, rather than unjudged or cut off.
+
+    Args:
+        rollouts: at least one of them not correct.
+        pieces: token ids to decoded pieces (`LanguageModel.pieces`).
+    """
+
+    def rank(index: int) -> tuple:
+        rollout = rollouts[index]
+        options = presets(rollout, pieces(rollout.token_ids), rollout.answer)
+        found = {point.name for point in options if point.m is not None}
+        return (
+            not found,
+            "first-error" not in found,
+            rollout.verdict is not Verdict.WRONG,
+            rollout.finish is not FinishReason.STOP,
+            index,
+        )
+
+    return min((i for i, rollout in enumerate(rollouts) if rollout.verdict is not Verdict.CORRECT), key=rank)
 
 
 def _token_at(token_texts: Sequence[str], character: int) -> int:

@@ -33,7 +33,10 @@ def test_oracle_and_projection_equal_brute_force():
     allowed = torch.rand(50, generator=generator) > 0.4
     for mask in (None, allowed):
         candidates = [w for w in range(50) if mask is None or mask[w]]
-        plain = [min(candidates, key=lambda w, g=g: sum(a * b for a, b in zip(g.tolist(), rows[w].tolist()))) for g in gradient]
+        plain = [
+            min(candidates, key=lambda w, g=g: sum(a * b for a, b in zip(g.tolist(), rows[w].tolist())))
+            for g in gradient
+        ]
         assert fw.linear_minimisation(gradient, rows, mask).tolist() == plain
         near = [min(candidates, key=lambda w, x=x: torch.dist(x, rows[w]).item()) for x in gradient]
         assert fw.nearest_rows(gradient, rows, "l2", mask).tolist() == near
@@ -121,7 +124,5 @@ def test_a_run_taken_up_again_is_the_same_run():
     objective = Quadratic(torch.tensor([[0.2, 0.9]]))
     whole = list(itertools.islice(fw.frank_wolfe(SQUARE[[1]], SQUARE, objective, fw.harmonic_step()), 6))
     first = list(itertools.islice(fw.frank_wolfe(SQUARE[[1]], SQUARE, objective, fw.harmonic_step()), 3))
-    rest = itertools.islice(
-        fw.frank_wolfe(first[-1].x_after, SQUARE, objective, fw.harmonic_step(), first_step=3), 3
-    )
+    rest = itertools.islice(fw.frank_wolfe(first[-1].x_after, SQUARE, objective, fw.harmonic_step(), first_step=3), 3)
     assert [s.vertices.tolist() for s in whole[3:]] == [s.vertices.tolist() for s in rest]

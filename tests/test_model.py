@@ -169,7 +169,10 @@ def test_draw_never_picks_a_forbidden_or_impossible_token():
     allowed = torch.tensor([True, False, True])
     for uniform in (0.0, 0.5, 1 - 1e-16):
         assert draw(logits, torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0, allowed).item() in (0, 2)
-        assert draw(torch.tensor([[-torch.inf, 0.0, -torch.inf]]), torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0) == 1
+        assert (
+            draw(torch.tensor([[-torch.inf, 0.0, -torch.inf]]), torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0)
+            == 1
+        )
     assert draw(logits, torch.zeros(1, dtype=torch.float64), 0.0, 1.0, allowed).item() == 0
 
 

@@ -83,7 +83,9 @@ def test_the_last_point_is_evaluated_like_any_other(llama):
 
 
 def test_the_same_seed_gives_the_same_steps_twice(llama):
-    first, second = (list(itertools.islice(revise(llama, *(lambda s: (s[3], s[1]))(setup(llama))), 4)) for _ in range(2))
+    first, second = (
+        list(itertools.islice(revise(llama, *(lambda s: (s[3], s[1]))(setup(llama))), 4)) for _ in range(2)
+    )
     assert [step for step, _ in first] == [step for step, _ in second]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
 

@@ -1,16 +1,20 @@
 """Where weights come from: every way there, every way it fails, and the default model for real.
 
-The network is faked at two seams: the child processes (`_Fetch._run` in the parent, huggingface_hub's functions in the child).
+The network is faked at two seams: `_Fetch._run`, which runs the child processes, and inside the child huggingface_hub's
+functions.
 """
 
 import errno
 import hashlib
 import json
+import sys
 import threading
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import filelock
+import httpx
 import huggingface_hub
 import pytest
 import torch
@@ -22,6 +26,7 @@ from explorer.errors import UserError
 from explorer.settings import read_settings
 from explorer.sources import DEFAULT_MODEL, Cancelled, check_folder, config_problem, resolve
 
+hub_cached = sources._hub_cached  # as it is, before the fixture below hides it
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
 
@@ -75,8 +80,6 @@ class FakeNetwork:
         return SimpleNamespace(exit_code=0, error_text=lambda: "")
 
     def _pip(self, command, heard):
-        from pathlib import Path
-
         if self.pip_says:
             return SimpleNamespace(exit_code=1, error_text=lambda: self.pip_says)
         folder = Path(command[command.index("-d") + 1])
@@ -85,8 +88,6 @@ class FakeNetwork:
         return SimpleNamespace(exit_code=0, error_text=lambda: "")
 
     def _convert(self, command, heard):
-        from pathlib import Path
-
         if self.convert_says:
             heard(json.dumps({"error": self.convert_says}))
             return SimpleNamespace(exit_code=1, error_text=lambda: "Traceback\nOSError: " + self.convert_says)
@@ -257,9 +258,6 @@ def test_the_growing_file_tells_progress_where_pip_cannot(network, tmp_path, mon
     def run(fetch, command, on_line, idle=lambda: None, environment=None):
         if "pip" in command:
             assert command[command.index("--progress-bar") + 1] == "off"
-            (tmp_path / "probe").mkdir(exist_ok=True)
-            from pathlib import Path
-
             unpacking = Path(environment["TMPDIR"]) / "pip-unpack-1"
             unpacking.mkdir()
             (unpacking / "part.whl").write_bytes(b"x" * 50)
@@ -302,16 +300,12 @@ def test_cancelling_leaves_nothing_half_made(network, tmp_path, stage):
 
 
 def test_a_cancelled_child_is_ended(tmp_path):
-    import sys
-
     fetch = sources._Fetch(tmp_path, False, False, lambda fraction, message: None, lambda: True)
     with pytest.raises(Cancelled):
         fetch._run([sys.executable, "-c", "import time; time.sleep(60)"], lambda line: None)
 
 
 def test_a_silent_hub_costs_seconds(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setattr(sources, "HUB_CHILD_TIMEOUT_S", 0.3)
     monkeypatch.setattr(sources, "python_module", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
     fetch = sources._Fetch(tmp_path, False, False, lambda fraction, message: None, lambda: False)
@@ -334,6 +328,8 @@ def test_what_a_local_folder_may_lack(tmp_path):
     folder.mkdir()
     assert "no config.json" in said(resolve, str(folder), tmp_path)
     (folder / "config.json").write_text("{")
+    assert "can't be read" in said(resolve, str(folder), tmp_path)
+    (folder / "config.json").write_text("[1]")
     assert "can't be read" in said(resolve, str(folder), tmp_path)
     (folder / "config.json").write_text(json.dumps(LLAMA))
     assert "no tokenizer" in said(resolve, str(folder), tmp_path)
@@ -379,7 +375,7 @@ def test_what_is_one():
 # -- the hub, inside the child ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["a/b c", "a//b", "h\u00e9 llo", "<script>"])
+@pytest.mark.parametrize("model", ["a/b c", "h\u00e9 llo", "<script>"])
 def test_what_is_no_hub_id(tmp_path, model):
     assert "neither a folder nor a hub id" in said(resolve, model, tmp_path)
 
@@ -390,7 +386,7 @@ def hub(monkeypatch, tmp_path):
     state = SimpleNamespace(
         config=LLAMA, files={"config.json": 10, "model.safetensors": 2_000_000, "pytorch_model.bin": 9}, error=None
     )
-    state.snapshot_error, state.asked = None, {}
+    state.snapshot_error, state.asked, state.forced, state.damaged = None, {}, [], False
 
     class Api:
         def model_info(self, model, timeout, files_metadata):
@@ -405,14 +401,18 @@ def hub(monkeypatch, tmp_path):
         (tmp_path / name).write_text(json.dumps(state.config))
         return str(tmp_path / name)
 
-    def snapshot(model, tqdm_class, **asked):
+    def snapshot(model, tqdm_class, force_download=False, **asked):
         state.asked = asked
+        state.forced.append(force_download)
         if state.snapshot_error:
             raise state.snapshot_error
         bar = tqdm_class(total=0, unit="B", name="x", desc="Downloading bytes")
         bar.update(1_000_000)
         files = tqdm_class(total=2, desc="Fetching 2 files")
         files.update(1)
+        write_model(tmp_path, state.config)
+        if state.damaged and not force_download:
+            truncate(tmp_path / "model.safetensors")
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
@@ -447,9 +447,17 @@ def test_a_download_reports_bytes_and_takes_no_pickles(hub, tmp_path, capsys):
     assert set(taken) == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
-def _response(status):
-    import httpx
+def test_a_damaged_copy_in_the_hub_librarys_cache_is_fetched_anew(hub, tmp_path, capsys):
+    assert sources.main(["download", "some/model"]) == 0
+    assert hub.forced == [False]
+    hub.damaged = True
+    assert sources.main(["download", "some/model"]) == 0
+    assert hub.forced == [False, False, True]
+    assert any("damaged" in line.get("message", "") for line in _lines(capsys))
+    check_folder(tmp_path)
 
+
+def _response(status):
     return httpx.Response(status, request=httpx.Request("GET", "https://hub.invalid/x"))
 
 
@@ -512,6 +520,19 @@ def test_a_hub_model_in_the_parent(network, tmp_path):
     network.hub_error = "The hub has no model some/model: check the spelling."
     assert said(resolve, "some/model", tmp_path) == network.hub_error
     assert network.count("pip") == 0
+
+
+def test_the_hub_librarys_own_cache_is_read_without_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert hub_cached("some/model") is None
+    folder = write_model(tmp_path / "models--some--model" / "snapshots" / "c0ffee")
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("c0ffee")
+    found = hub_cached("some/model")
+    assert (found.path.resolve(), found.revision, found.source) == (folder.resolve(), "c0ffee", "hub")
+    truncate(folder / "model.safetensors")
+    assert hub_cached("some/model") is None
+    assert hub_cached("not/a/hub/id") is None
 
 
 def test_an_incomplete_hub_cache_is_not_taken(tmp_path):

@@ -51,7 +51,9 @@ export class PointGrid {
   }
 }
 
-const WORD = /^[ ▁Ġ]?\p{L}{3,12}$/u;
+// A whole word makes a better landmark than a piece of one, and a piece a better one than code.
+const WORD = /^[ ▁Ġ]\p{L}{5,12}$/u;
+const PIECE = /^[ ▁Ġ]?\p{L}{3,12}$/u;
 const FIRST_COLUMNS = 4;
 const FIRST_ROWS = 7;
 const MAX_LEVEL = 8;
@@ -65,7 +67,7 @@ export class Labels {
     const n = Math.min(tokens.length, coords.length / 2);
     // Byte-pair vocabularies are ordered by how early a merge was learnt: a small id is a common token.
     this.score = new Float32Array(n);
-    for (let i = 0; i < n; i++) this.score[i] = i + (WORD.test(tokens[i]) ? 0 : 1e6);
+    for (let i = 0; i < n; i++) this.score[i] = i + (WORD.test(tokens[i]) ? 0 : PIECE.test(tokens[i]) ? 2e5 : 1e6);
   }
 
   /** Cell → token of level L: a Map, made once per level. Cells with few tokens are left unnamed at the far levels. */
@@ -122,7 +124,7 @@ export class Labels {
         ctx.strokeStyle = colors.surface;
         ctx.lineWidth = 3.5;
         ctx.strokeText(text, x, y);
-        ctx.fillStyle = colors.ink3;
+        ctx.fillStyle = colors.ink2;
         ctx.fillText(text, x, y);
         drawn++;
       }

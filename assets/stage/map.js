@@ -10,6 +10,7 @@ import { palette } from "./theme.js";
 const MIN_ZOOM = 0.7;
 const MAX_ZOOM = 600;
 const FILL = 0.93; // share of the half-width that [-1, 1] takes when all is fitted
+const STRETCH = 1.35; // the most that one axis may be drawn larger than the other
 const PULL_LINES_UP_TO = 64; // with more positions than this only the selected one's pull is drawn
 const home = () => ({ x: 0, y: 0, zoom: 1 });
 const ease = (u) => (u < 0.5 ? 4 * u * u * u : 1 - (2 - 2 * u) ** 3 / 2);
@@ -116,11 +117,11 @@ export class MapView {
   }
 
   /** The view in pixels: place (x, y) is drawn at (cx + x·sx, cy − y·sy). */
-  #pixels() {
+  pixels() {
     const { width, height } = this.size;
-    // Axes are scaled apart by the map's maker, so filling the panel tells no further lie, within reason.
-    const ux = Math.min(width, height * 1.75) * 0.5 * FILL;
-    const uy = Math.min(height, width * 1.25) * 0.5 * FILL;
+    // A UMAP's axes mean nothing by themselves, so a mild stretch to fill the panel tells no further lie.
+    const ux = Math.min(width, height * STRETCH) * 0.5 * FILL;
+    const uy = Math.min(height, width * STRETCH) * 0.5 * FILL;
     const { x, y, zoom } = this.view;
     const sx = ux * zoom;
     const sy = uy * zoom;
@@ -139,7 +140,7 @@ export class MapView {
   zoomBy(factor, px = this.size.width / 2, py = this.size.height / 2, ms = 220) {
     const base = this.flight ? this.flight.to : this.view;
     const zoom = Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, base.zoom * factor));
-    const p = this.#pixels();
+    const p = this.pixels();
     const dx = (px - p.width / 2) / (p.sx / this.view.zoom);
     const dy = (py - p.height / 2) / (p.sy / this.view.zoom);
     // The place under the pointer stays under it: x + dx/zoom is the same before and after.
@@ -169,7 +170,7 @@ export class MapView {
       y1 = Math.max(y1, y);
     }
     if (x0 > x1) return;
-    const p = this.#pixels();
+    const p = this.pixels();
     const zx = (p.width - 130) / Math.max(least, x1 - x0) / (p.sx / p.zoom);
     const zy = (p.height - 110) / Math.max(least, y1 - y0) / (p.sy / p.zoom);
     this.moveTo({ x: (x0 + x1) / 2, y: (y0 + y1) / 2, zoom: Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, zx, zy)) });
@@ -212,7 +213,7 @@ export class MapView {
   render() {
     if (!this.size.width || !this.size.height || !(this.viewDirty || this.frontDirty)) return;
     this.colors ??= palette(this.el);
-    const p = this.#pixels();
+    const p = this.pixels();
     if (this.viewDirty) {
       const start = performance.now();
       this.cloud.draw(p, this.colors);
@@ -435,7 +436,6 @@ export class MapView {
   #drawPills(ctx, p, strong, targets, at, step, c) {
     const { scene } = this;
     const taken = [];
-    const seen = new Set();
     const pill = (x, y, text, color, gap, bold) => {
       ctx.font = `${bold ? 600 : 400} 12px ${c.mono}`;
       const w = ctx.measureText(text).width + 14;
@@ -464,18 +464,26 @@ export class MapView {
     const out = (x, y) => x < -20 || y < -20 || x > p.width + 20 || y > p.height + 20;
     // The points that carry a pill are obstacles themselves.
     for (const t of strong) taken.push({ a: at[2 * t] - 8, b: at[2 * t + 1] - 8, w: 16, h: 16 });
-    for (const t of [...strong].reverse()) {
-      if (seen.has(t) || out(at[2 * t], at[2 * t + 1])) continue;
-      seen.add(t);
+    // A hovered position has its tooltip: a pill beside it would only be in the way.
+    const t = this.selected;
+    if (t !== null && t < scene.M && !out(at[2 * t], at[2 * t + 1])) {
       const d = scene.describe(t, Math.round(this.shown));
       const now = visible(this.text(d.nearest), 16);
       const label = d.changed ? `${t + 1} · ${visible(this.text(d.original), 16)} → ${now}` : `${t + 1} · ${now}`;
-      pill(at[2 * t], at[2 * t + 1], label, c.ink, 13, t === this.selected);
+      pill(at[2 * t], at[2 * t + 1], label, c.ink, 13, true);
     }
     const named = strong.map((t) => targets.get(step?.vertices?.[t])).filter(Boolean);
     const most = [...targets.values()].sort((a, b) => b.positions.length - a.positions.length).slice(0, p.width < 520 ? 2 : 4);
     for (const target of new Set([...named.reverse(), ...most])) {
-      if (out(target.x, target.y)) continue;
+      if (out(target.x, target.y)) {
+        // The selected position's vertex is named even off the panel: where its pull line leaves.
+        const from = t !== null && target === targets.get(step?.vertices?.[t]) ? { x: at[2 * t], y: at[2 * t + 1] } : null;
+        if (!from || out(from.x, from.y)) continue;
+        const reach = (start, end, most) => (end < 18 ? (start - 18) / (start - end) : end > most - 18 ? (most - 18 - start) / (end - start) : 1);
+        const u = Math.max(0, Math.min(reach(from.x, target.x, p.width), reach(from.y, target.y, p.height)));
+        pill(from.x + (target.x - from.x) * u, from.y + (target.y - from.y) * u, `◆ ${visible(this.text(target.id), 16)} beyond the edge`, c.vertex, 6, true);
+        continue;
+      }
       const count = scene.M > 1 ? ` · pulls ${target.positions.length}` : "";
       pill(target.x, target.y, `◆ ${visible(this.text(target.id), 16)}${count}`, c.vertex, 10, named.includes(target));
     }
@@ -510,7 +518,7 @@ export class MapView {
         return;
       }
       pointers.set(event.pointerId, to);
-      const p = this.#pixels();
+      const p = this.pixels();
       if (pointers.size >= 2) {
         const now = spread();
         this.#panBy(now.x - gesture.pinch.x, now.y - gesture.pinch.y, p);
@@ -570,7 +578,7 @@ export class MapView {
       const pan = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
       const M = this.scene?.M ?? 0;
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (pan && (event.shiftKey || pan[1])) this.#panBy(pan[0] * 60, pan[1] * 60, this.#pixels());
+      if (pan && (event.shiftKey || pan[1])) this.#panBy(pan[0] * 60, pan[1] * 60, this.pixels());
       else if (event.key === "+" || event.key === "=") this.zoomBy(1.8);
       else if (event.key === "-" || event.key === "_") this.zoomBy(1 / 1.8);
       else if (event.key === "0") this.moveTo(home());
@@ -609,7 +617,7 @@ export class MapView {
       }
     }
     if (!best && this.grid) {
-      const p = this.#pixels();
+      const p = this.pixels();
       const i = this.grid.nearest((x - p.cx) / p.sx, (p.cy - y) / p.sy, p.sx, p.sy, 8);
       if (i >= 0) best = { kind: "token", id: this.ids ? this.ids[i] : i, x: p.cx + this.grid.coords[2 * i] * p.sx, y: p.cy - this.grid.coords[2 * i + 1] * p.sy };
     }

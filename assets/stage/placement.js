@@ -1,7 +1,7 @@
 // Where the moving points stand on the map, said honestly: the switch between the two placements, one sentence for each,
 // the facts about distance, and what is shown while there is no map. What it does not do: compute places (hull.js does).
 
-import { h, num, setAttr, setText } from "./dom.js";
+import { h, num, percent, setAttr, setText } from "./dom.js";
 
 const SENTENCE = {
   hull: "A point stands at the same mixture of map places as its embedding is of embeddings: a step of γ is visibly γ of the way to its vertex.",
@@ -55,7 +55,7 @@ export class Placement {
     } else this.onPick(name);
   }
 
-  /** {placement, joint, live, S, trustworthiness, moved: {mean, max} | null, point, waiting} */
+  /** {placement, joint, live, S, trustworthiness, kept, neighbours, moved: {mean, max} | null, point, waiting} */
   show(s) {
     this.state = s.joint?.state ?? "absent";
     this.canAsk = s.live && s.S > 0 && !s.waiting && this.state !== "fitting";
@@ -74,11 +74,12 @@ export class Placement {
       else this.bar.removeAttribute("value");
     }
     const said = fitting ? s.joint?.message || "UMAP is fitting the neighbourhood and all steps together; the map stays usable meanwhile." : this.state === "failed" ? `The joint fit failed: ${s.joint.message || "no reason was given"}. ${SENTENCE.hull}` : SENTENCE[s.placement];
-    setText(this.sentence, said);
-    const trust = Number.isFinite(s.trustworthiness) ? `Trustworthiness of this map ${num(s.trustworthiness, 2)} of 1. ` : "";
+    setText(this.sentence, s.placement === "joint" && !fitting && s.joint?.message ? `${said} ${s.joint.message}` : said);
+    const kept = Number.isFinite(s.kept) ? `; it keeps ${percent(s.kept)} of each token's ${s.neighbours ?? "nearest"} true neighbours` : "";
+    const trust = Number.isFinite(s.trustworthiness) ? `Trustworthiness of this map ${num(s.trustworthiness, 2)} of 1${kept}. ` : "";
     const moved = s.moved ? ` Moved in the full space at point ${s.point}: mean ${num(s.moved.mean, 2)}, max ${num(s.moved.max, 2)}.` : "";
     setText(this.honesty, `${trust}2-D distance is not true distance.${moved}`);
-    setAttr(this.honesty, "title", "Trustworthiness: the share of 2-D neighbours that are neighbours in the full space as well (1 = all of them). Moved: L2 distance from the start in the model's embedding space.");
+    setAttr(this.honesty, "title", "Trustworthiness: how far neighbours on the map can be believed (1 = all of them are neighbours in the full space as well). Moved: L2 distance from the start in the model's embedding space.");
   }
 }
 

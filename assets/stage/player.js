@@ -32,13 +32,11 @@ export class Player {
       { class: "lr-s-player", role: "group", "aria-label": "Player" },
       h("div", { class: "lr-s-play-buttons" }, this.first, this.back, this.toggle, this.step, this.last),
       h("div", { class: "lr-s-scrub" }, this.ticks, this.range),
-      this.count,
-      h("div", { class: "lr-s-play-extra" }, this.speed, this.restart),
-      h("div", { class: "lr-s-play-notes" }, this.chip, this.note),
+      h("div", { class: "lr-s-play-notes" }, this.count, this.chip, this.note, h("span", { class: "lr-s-play-extra" }, this.speed, this.restart)),
     );
   }
 
-  /** {point, S, planned, playing, computing, canCompute, live, waiting, arrived, stepLabel, playLabel, note} */
+  /** {point, S, planned, playing, computing, canCompute, computeNext, live, waiting, arrived, stepLabel, playLabel, note} */
   show(s) {
     const length = Math.max(1, s.planned, s.S);
     setAttr(this.range, "max", length);
@@ -59,7 +57,7 @@ export class Player {
       setAttr(el, "aria-label", label);
       setAttr(el, "title", label);
     }
-    setAttr(this.step, "data-compute", s.point >= s.S && s.canCompute);
+    setAttr(this.step, "data-compute", s.computeNext);
     setAttr(this.el, "aria-busy", s.waiting ? "true" : null);
     setText(this.count, `${s.point} / ${length}`);
     setAttr(this.count, "title", s.S < length ? `Point ${s.point}; ${s.S} of ${length} planned steps computed` : `Point ${s.point} of ${s.S}`);

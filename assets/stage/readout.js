@@ -8,7 +8,7 @@ import { angleInWords } from "./hull.js";
 const ROWS = 6;
 
 const WHY = [
-  "The oracle has no notion of meaning. It takes the gradient at this position and multiplies it with every row of the vocabulary; the row with the smallest product wins. That is the token whose row points furthest downhill, for a step of any size, by a straight-line estimate.",
+  "The oracle has no notion of meaning. It takes the gradient at this position and multiplies it with every row of the vocabulary; the row with the smallest product wins. Going toward it promises the largest fall of the objective, by a straight-line estimate.",
   "Length counts as much as direction. Rows share a common part, and where the gradient points along it nearly every product is positive: then the smallest product belongs to a short row, close to zero. A short row pulls the position toward the origin. It weakens what stood there rather than saying something new. On the default model these short rows are first names (Michael, John, Chris).",
   "Rare tokens win for another likely reason: training hardly touched their rows, so these lie in odd directions, and one of them may happen to point straight down the slope.",
   "So read a vertex as a direction, not as a word the model would like to say. The position only ever takes the share γ of it per step; the exact mixture is listed above.",
@@ -31,7 +31,7 @@ export class Readout {
     this.vertexToken = h("bdi", { class: "lr-s-token" });
     this.vertexLead = h("span");
     this.vertexTail = h("span");
-    this.vertexLine = h("p", { class: "lr-s-vertex-line" }, h("span", { class: "lr-s-diamond", "aria-hidden": "true", text: "◆" }), h("span", {}, this.vertexLead, this.vertexToken, this.vertexTail));
+    this.vertexLine = h("p", { class: "lr-s-vertex-line" }, h("span", { class: "lr-s-diamond", "aria-hidden": "true", text: "◆" }), h("span", { class: "lr-s-vertex-words" }, this.vertexLead, this.vertexToken, this.vertexTail));
     const fact = (name, sentence) => {
       const value = h("dd", {});
       return { value, el: h("div", { class: "lr-s-fact" }, h("dt", {}, name, hint(sentence)), value) };
@@ -49,7 +49,7 @@ export class Readout {
     });
     this.chartEnd = h("span");
     // The explanation opens over what follows, so that nothing below it jumps and the map keeps its size.
-    this.why = h("details", { class: "lr-s-why" }, h("summary", { text: "Why this token?" }), h("div", { class: "lr-s-why-panel" }, ...WHY.map((text) => h("p", { text }))));
+    this.why = h("details", { class: "lr-s-why" }, h("summary", { text: "Why this token?" }), h("div", { class: "lr-s-why-panel", tabindex: "-1" }, ...WHY.map((text) => h("p", { text }))));
     const close = (event) => {
       if (event.type === "keydown" ? event.key === "Escape" : !this.why.contains(event.relatedTarget)) this.why.open = false;
     };
@@ -57,17 +57,16 @@ export class Readout {
     this.body = h(
       "div",
       { class: "lr-s-read-body" },
-      h("div", { class: "lr-s-read-tokens" }, this.original, h("span", { class: "lr-s-arrow", text: "→" }), this.now, this.state),
+      h("div", { class: "lr-s-read-tokens" }, this.original, h("span", { class: "lr-s-arrow", text: "→" }), this.now),
       h("div", { class: "lr-s-sub-h" }, "Made of, exactly", hint("Hull weights: the position's embedding is exactly this mixture of real tokens' embeddings. The shares are never negative and sum to 1."), this.rest),
       h("ol", { class: "lr-s-ws-list" }, ...this.rows.map((r) => r.el)),
-      this.vertexLine,
+      h("div", { class: "lr-s-vertex-box" }, this.vertexLine, this.why),
       h("dl", { class: "lr-s-facts" }, ...Object.values(this.facts).map((f) => f.el)),
       h("div", { class: "lr-s-sub-h" }, "Mixture over the steps", hint("Each column is one point of the trajectory; its height is shared among the tokens by their hull weights. Click a column to go there.")),
       h("div", { class: "lr-s-stack-box" }, this.chart, h("div", { class: "lr-s-stack-axis", "aria-hidden": "true" }, h("span", { text: "start" }), this.chartEnd)),
-      this.why,
     );
     this.blank = h("p", { class: "lr-s-read-blank", text: "Select a position on the map or in the token strip to see what it is made of." });
-    this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, h("span", { class: "lr-s-read-nav" }, arrow("prev", "Position before", -1), arrow("next", "Position after", 1))), this.blank, this.body);
+    this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, h("span", { class: "lr-s-read-nav" }, arrow("prev", "Position before", -1), arrow("next", "Position after", 1))), this.blank, this.body);
   }
 
   show(trajectory, t, j) {
@@ -76,13 +75,14 @@ export class Readout {
     this.M = Math.max(1, trajectory.M);
     this.body.hidden = !some;
     this.blank.hidden = some;
+    this.state.hidden = !some;
     setText(this.title, some ? `Position ${t + 1} of ${trajectory.M}` : "Position");
     if (!some) return;
     const original = trajectory.prefix[t];
     const now = trajectory.nearest(t, j);
     setToken(this.original, this.text(original));
     setToken(this.now, this.text(now));
-    setText(this.state, now === original ? "nearest token unchanged" : "nearest token changed");
+    setText(this.state, now === original ? "nearest token: unchanged" : "nearest token: changed");
     this.state.classList.toggle("lr-s-badge-changed", now !== original);
     this.now.classList.toggle("lr-s-big-changed", now !== original);
     this.#showWeights(trajectory, t, j);
@@ -105,6 +105,7 @@ export class Readout {
       }
       setToken(row.token, this.text(w.id), 24);
       setText(row.tag, w.original ? "original" : w.id === vertex ? "◆" : "");
+      row.tag.classList.toggle("lr-s-c-vertex", !w.original);
       setText(row.value, percent(w.weight));
       setAttr(row.value, "title", w.weight.toFixed(6));
       row.fill.style.width = `${(w.weight * 100).toFixed(2)}%`;

@@ -125,7 +125,8 @@ export class Strip {
     if (t === null) return;
     setAttr(el, "aria-selected", "true");
     // Only the strip itself scrolls (long prefixes); the page stays where the reader is.
-    if (scroll && this.list.scrollHeight > this.list.clientHeight + 2) {
+    // Asking for sizes costs a layout: only where the list can scroll at all.
+    if (scroll && this.el.classList.contains("lr-s-compact")) {
       const top = el.offsetTop - this.list.offsetTop;
       if (top < this.list.scrollTop) this.list.scrollTop = top - 8;
       else if (top + el.offsetHeight > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = top + el.offsetHeight - this.list.clientHeight + 8;

@@ -66,5 +66,3 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         quiet=True,
     )
     return demo, launch, page
-
-

@@ -61,17 +61,41 @@ def sampling_controls(max_n: int = 64, max_tokens: int = 1024) -> SamplingContro
     wide = dict(min_width=200)
     with gr.Row():
         n = gr.Slider(
-            1, max_n, default.n, step=1, label="Rollouts N", info="How many tries. Zero-hit: none of N is right.", **wide
+            1,
+            max_n,
+            default.n,
+            step=1,
+            label="Rollouts N",
+            info="How many tries. Zero-hit: none of N is right.",
+            **wide,
         )
         length = gr.Slider(
-            8, max_tokens, default.max_new_tokens, step=8, label="Max new tokens", info="Longer rollouts are cut here.", **wide
+            8,
+            max_tokens,
+            default.max_new_tokens,
+            step=8,
+            label="Max new tokens",
+            info="Longer rollouts are cut here.",
+            **wide,
         )
     with gr.Row():
         temperature = gr.Slider(
-            0, 2, default.temperature, step=0.05, label="Temperature", info="0 always takes the likeliest token.", **wide
+            0,
+            2,
+            default.temperature,
+            step=0.05,
+            label="Temperature",
+            info="0 always takes the likeliest token.",
+            **wide,
         )
         top_p = gr.Slider(
-            0.05, 1, default.top_p, step=0.05, label="Top-p", info="Sample from the likeliest tokens of this share.", **wide
+            0.05,
+            1,
+            default.top_p,
+            step=0.05,
+            label="Top-p",
+            info="Sample from the likeliest tokens of this share.",
+            **wide,
         )
     seed = gr.Number(
         default.seed, precision=0, minimum=0, label="Seed", info="The same seed gives the same rollouts.", **wide

@@ -88,9 +88,7 @@ class Page:
         # Gradio wants at least one component back.
         return updates or {self.notices[where]: gr.skip()}
 
-    def run(
-        self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]]
-    ) -> Iterator[dict]:
+    def run(self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]]) -> Iterator[dict]:
         """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice."""
         try:
             action = make()

@@ -7,8 +7,8 @@ import gradio as gr
 
 def theme() -> gr.themes.Base:
     """A quiet theme whose colours are the tokens of `assets/theme.css`, so that there is one palette."""
-    sans = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 600)), "system-ui", "sans-serif")
-    mono = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace")
+    sans = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif")
+    mono = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace")
     both = {
         "body_background_fill": "var(--lr-bg)",
         "body_text_color": "var(--lr-ink)",

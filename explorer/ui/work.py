@@ -21,7 +21,7 @@ from explorer.export import sft_rows, to_jsonl
 from explorer.pipeline import Run
 from explorer.problems import make_problem
 from explorer.records import Problem, RevisionConfig, Rollout, RunStatus, SamplingConfig, Start, Verdict
-from explorer.split import SplitPoint, presets
+from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import new_run_id, run_folder, save_run, zip_run
 from explorer.ui.models import ModelHost
 from explorer.ui.session import Session
@@ -128,7 +128,7 @@ class Work:
         elif not failed:
             notice = info("All rollouts are correct, so there is nothing to revise: try a harder problem.")
         if failed:
-            self._choose(session, best_failed(run, failed))
+            self._choose(session, best_failed(run.before, run.model.pieces))
         yield Screen(
             rollouts=self._rollouts(session, "cancelled" if stopped else "done"),
             stage=self._stage(session),
@@ -141,7 +141,9 @@ class Work:
         said = None
         while (entry := self.host.loading(session.model)).state == "loading" and not session.stop.is_set():
             share = "" if entry.progress is None else f", {100 * entry.progress:.0f} %"
-            text = f"Waiting for the model: {entry.message.rstrip('.')}{share}. It begins by itself; Cancel ends the wait."
+            text = (
+                f"Waiting for the model: {entry.message.rstrip('.')}{share}. It begins by itself; Cancel ends the wait."
+            )
             if text != said:
                 said = text
                 yield Screen(notice=info(text), busy="rollouts")
@@ -183,7 +185,10 @@ class Work:
         """Lay the chosen split; an earlier revision stays on disk under its own name."""
         self._restart(session, config)
         yield Screen(
-            rollouts=self._rollouts(session, "done"), stage=self._stage(session), compare=self._compare(session), notice=None
+            rollouts=self._rollouts(session, "done"),
+            stage=self._stage(session),
+            compare=self._compare(session),
+            notice=None,
         )
 
     # -- revision -------------------------------------------------------------------------------------------------------------------
@@ -270,9 +275,7 @@ class Work:
         session.after_point = point = max(0, min(session.point, len(run.steps)))
         session.after_sampling = sampling
         run.after = [item for item in run.after if item.step != point]  # sampled anew
-        yield Screen(
-            compare=self._compare(session, "sampling"), notice=None, busy="after", stage=self._stage(session)
-        )
+        yield Screen(compare=self._compare(session, "sampling"), notice=None, busy="after", stage=self._stage(session))
         drawn = 0.0
         for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
             if time.monotonic() - drawn >= REDRAW_S:
@@ -283,7 +286,12 @@ class Work:
         yield Screen(compare=self._compare(session, "cancelled" if stopped else "done"), busy="")
 
     def whole(
-        self, session: Session, problem: Problem, sampling: SamplingConfig, config: RevisionConfig, samples: SamplingConfig
+        self,
+        session: Session,
+        problem: Problem,
+        sampling: SamplingConfig,
+        config: RevisionConfig,
+        samples: SamplingConfig,
     ) -> Iterator[Screen]:
         """The loop from one button: sample, choose, split, revise, continue."""
         yield from self.sample(session, problem, sampling)
@@ -302,7 +310,7 @@ class Work:
         """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row."""
         run = session.need_run()
         folder = self._save(session)
-        rows = sft_rows(run.trace(), run.model.decode)
+        rows = sft_rows(run.trace())
         extra = {"README.txt": _readme(run, len(rows))}
         if rows:
             extra["sft.jsonl"] = to_jsonl(rows)
@@ -385,33 +393,6 @@ def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem
     return make_problem(question, answer)
 
 
-def best_failed(run: Run, failed: list[int]) -> int:
-    """Which failed rollout to offer first: one that is wrong at a findable place and ended by itself, rather than one cut off or unjudged."""
-
-    def rank(index: int) -> tuple:
-        rollout = run.before[index]
-        options = presets(rollout, run.model.pieces(rollout.token_ids), rollout.answer)
-        found = {p.name for p in options if p.m is not None}
-        return (
-            "first-error" not in found,
-            rollout.verdict is not Verdict.WRONG,
-            rollout.finish.value != "stop",
-            len(rollout.token_ids) < 6,
-            index,
-        )
-
-    return min(failed, key=rank)
-
-
-def best_preset(options: tuple[SplitPoint, ...]) -> SplitPoint | None:
-    """Before the first wrong result if there is one, else before the final answer, else whatever can be had."""
-    by = {p.name: p for p in options if p.m is not None}
-    for name in ("first-error", "before-answer", "fixed", "fraction"):
-        if name in by:
-            return by[name]
-    return None
-
-
 def info(text: str) -> dict:
     """A notice that tells."""
     return {"kind": "info", "text": text}
@@ -436,5 +417,3 @@ def _readme(run: Run, rows: int) -> bytes:
         else "There is no sft.jsonl: no continuation of the revised prefix was verified correct in this run.",
     ]
     return ("\n".join(lines) + "\n").encode()
-
-

@@ -31,7 +31,16 @@ TEXT = (
     "Then| she| sells| twice| as| many| in| the| afternoon|,| which| makes| |1|2| *| |2| =| |2|4| eggs| sold| after| lunch|."
 )
 FAILED = " In| total| she| sold| |1|2| +| |1|2| =| |2|4| eggs|.| The| answer| is| |2|4|."
-HOSTILE = ["<script>alert(1)</script>", "`${x}`", "שלום", " a" * 80, "\u202e\u200babc", "", " \n\t", "<img src=x onerror=alert(1)>"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "`${x}`",
+    "שלום",
+    " a" * 80,
+    "\u202e\u200babc",
+    "",
+    " \n\t",
+    "<img src=x onerror=alert(1)>",
+]
 
 
 @lru_cache(maxsize=4)
@@ -42,9 +51,12 @@ def vocabulary(folder: str | None, size: int = 49152) -> tuple[list[str], bytes,
         tokens = json.loads((path / "tokens.json").read_text())
         return tokens, (path / "coords.bin").read_bytes(), json.loads((path / "meta.json").read_text())
     rng = random.Random(7)
-    pieces = list(dict.fromkeys([*TEXT.split("|"), *FAILED.split("|"), " Michael", " John", " Chris", " half", " zens"]))
+    pieces = list(
+        dict.fromkeys([*TEXT.split("|"), *FAILED.split("|"), " Michael", " John", " Chris", " half", " zens"])
+    )
     tokens = pieces + [
-        rng.choice(["", " ", " "]) + "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) for _ in range(size - len(pieces))
+        rng.choice(["", " ", " "]) + "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3)))
+        for _ in range(size - len(pieces))
     ]
     centres = [(rng.uniform(-0.85, 0.85), rng.uniform(-0.85, 0.85), rng.uniform(0.03, 0.2)) for _ in range(60)]
     places = []
@@ -65,7 +77,10 @@ def payload(query: dict[str, str], folder: str | None) -> dict:
     continuation = [ids.get(t, 300 + len(t)) for t in FAILED.split("|")]
     anchor = [ids.get(t, 300 + len(t)) for t in ["\n", "The", " answer", " is", " ", "3", "6"]]
     mentioned = set(prefix + continuation + anchor)
-    names = [ids.get(t, 1000 + i) for i, t in enumerate([" Michael", " John", " Chris", " David", " twice", " three", " both"])]
+    names = [
+        ids.get(t, 1000 + i)
+        for i, t in enumerate([" Michael", " John", " Chris", " David", " twice", " three", " both"])
+    ]
     words = [rng.randrange(400, len(tokens)) for _ in range(40)]
     gamma = float(query.get("gamma", 0.05))
     nearest = list(prefix)
@@ -121,7 +136,13 @@ def payload(query: dict[str, str], folder: str | None) -> dict:
         "continuation": continuation,
         "anchor": {"text": "\nThe answer is 36", "token_ids": anchor, "answer_span": [5, 7]},
         "tokens": texts,
-        "config": {"steps": steps, "step_rule": "constant", "step_size": gamma, "away_weight": 0.3, "toward_weight": 1.0},
+        "config": {
+            "steps": steps,
+            "step_rule": "constant",
+            "step_size": gamma,
+            "away_weight": 0.3,
+            "toward_weight": 1.0,
+        },
         "steps": out,
         "final": {**end, "objective": end["toward_loss"] - 0.3 * end["away_loss"]},
         "joint": None,
@@ -203,12 +224,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def serve_folder() -> str | None:
+    """The first whole map under assets/maps, if there is one."""
+    found = sorted(p.parent for p in (ASSETS / "maps").glob("*/coords.bin") if (p.parent / "tokens.json").exists())
+    return str(found[0]) if found else None
+
+
 def serve(port: int = 0, folder: str | None = None) -> ThreadingHTTPServer:
     """A server on 127.0.0.1 (port 0: any free one), not yet started; call `serve_forever` in a thread of your own."""
-    if folder is None:
-        found = sorted(p.parent for p in (ASSETS / "maps").glob("*/coords.bin") if (p.parent / "tokens.json").exists())
-        folder = str(found[0]) if found else None
-    handler = type("Bound", (Handler,), {"folder": folder})
+    handler = type("Bound", (Handler,), {"folder": folder or serve_folder()})
     return ThreadingHTTPServer(("127.0.0.1", port), handler)
 
 

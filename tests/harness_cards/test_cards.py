@@ -69,6 +69,11 @@ def events(page, name):
     return page.evaluate("name => lr.events.filter(e => e[0] === name).map(e => e[1])", name)
 
 
+def rest(page):
+    """Wait on the page's own clock, so that the 150 ms before sending are over however slow the machine is."""
+    page.evaluate("new Promise(done => setTimeout(done, 200))")
+
+
 def cut(page):
     """(tokens in the prefix, in the failed continuation, not used) as they are drawn."""
     zones = (".lr-zone-prefix", ".lr-zone-failed", ".lr-zone-unused")
@@ -128,7 +133,7 @@ def test_clicking_a_token_ends_the_prefix_before_it(opened):
     page.locator(".lr-split-flow [data-i='0']").click()
     assert cut(page) == (8, total - 8, 0)
     assert "at least one token" in page.locator(".lr-split-why").text_content()
-    page.wait_for_timeout(300)
+    rest(page)
     assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom"}]
 
 
@@ -137,13 +142,16 @@ def test_the_handle_is_a_slider_and_sends_once_after_a_rest(opened):
     page = opened("rollouts", p.rollouts(split=p.split(5, total - 5), presets=p.presets()))
     handle = page.locator("[role=slider]")
     handle.focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    assert handle.get_attribute("aria-valuenow") == "8"
-    assert handle.get_attribute("aria-valuetext").startswith("Prefix of 8")
-    assert events(page, "split") == []
-    page.wait_for_timeout(300)
-    assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom"}]
+    page.keyboard.press("ArrowRight")
+    rest(page)
+    assert events(page, "split") == [{"rollout": 0, "m": 6, "name": "custom"}]
+    # Three at once: a key press through the driver may take longer than the rest that ends a movement.
+    press = "node.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true }))"
+    handle.evaluate(f"node => {{ {press}; {press}; {press}; }}")
+    assert handle.get_attribute("aria-valuenow") == "9"
+    assert handle.get_attribute("aria-valuetext").startswith("Prefix of 9")
+    rest(page)
+    assert [event["m"] for event in events(page, "split")] == [6, 9]
     page.keyboard.press("End")
     page.keyboard.press("ArrowRight")
     assert cut(page) == (total - 1, 1, 0)
@@ -162,8 +170,8 @@ def test_the_handle_can_be_dragged(opened):
     page.mouse.move(goal["x"] + 3, goal["y"] + goal["height"] / 2, steps=8)
     page.mouse.up()
     assert abs(cut(page)[0] - 10) <= 1
-    page.wait_for_timeout(300)
-    assert [event["m"] for event in events(page, "split")] == [cut(page)[0]]
+    rest(page)
+    assert events(page, "split")[-1]["m"] == cut(page)[0]
 
 
 def test_older_echoes_never_move_the_newest_choice(opened):
@@ -176,11 +184,11 @@ def test_older_echoes_never_move_the_newest_choice(opened):
     page.locator(".lr-split-flow [data-i='8']").click()
     show(page, echo(5))  # Python has not heard of it yet
     assert cut(page)[0] == 8
-    page.wait_for_timeout(200)
+    rest(page)
     page.locator(".lr-split-flow [data-i='10']").click()
     show(page, echo(8, name="custom"))  # the echo of the first click
     assert cut(page)[0] == 10
-    page.wait_for_timeout(200)
+    rest(page)
     show(page, echo(8, name="custom"))
     assert cut(page)[0] == 10
     show(page, echo(10, name="custom"))
@@ -192,7 +200,7 @@ def test_a_correction_from_python_is_taken(opened):
     total = len(p.tokens(p.TEXTS[0]))
     page = opened("rollouts", p.rollouts(split=p.split(5, total - 5)))
     page.locator(".lr-split-flow [data-i='9']").click()
-    page.wait_for_timeout(200)
+    rest(page)
     show(page, p.rollouts(split=p.split(7, total - 7, why="Cut to the context.")))
     assert cut(page)[0] == 7
     assert page.locator(".lr-split-why").text_content() == "Cut to the context."
@@ -208,7 +216,7 @@ def test_presets_say_why_and_why_not(opened):
     buttons.nth(0).click()
     assert cut(page)[0] == 5
     assert page.locator(".lr-split-why").text_content() == "A fixed length."
-    page.wait_for_timeout(300)
+    rest(page)
     assert events(page, "split") == [{"rollout": 0, "m": 5, "name": "fixed"}]
 
 

@@ -31,7 +31,9 @@ def layout(page: Page) -> None:
             page.continue_ = gr.Button(
                 "Continue from the step on screen", variant="primary", elem_id="lr-continue", min_width=220
             )
-            page.cancel_after = gr.Button("Cancel", interactive=False, elem_id="lr-cancel-after", scale=0, min_width=100)
+            page.cancel_after = gr.Button(
+                "Cancel", interactive=False, elem_id="lr-cancel-after", scale=0, min_width=100
+            )
     page.notices["after"] = View("notice.js", elem_id="lr-notice-after")
     page.compare = View("compare.js", ("show",), elem_id="lr-compare", label="Before and after")
     with gr.Row(elem_classes="lr-actions"):

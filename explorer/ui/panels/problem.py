@@ -31,11 +31,18 @@ def layout(page: Page) -> None:
                     min_width=240,
                 )
                 page.upload = gr.UploadButton(
-                    "Your own file (JSONL, CSV)", file_types=[".jsonl", ".json", ".csv"], size="sm", scale=1, min_width=140
+                    "Your own file (JSONL, CSV)",
+                    file_types=[".jsonl", ".json", ".csv"],
+                    size="sm",
+                    scale=1,
+                    min_width=140,
                 )
             page.question = gr.Textbox(bank[0].question, label="Question", lines=2, max_lines=8)
             page.answer = gr.Textbox(
-                bank[0].answer, label="Gold answer", info="A number, a fraction or LaTeX: 42, 3/4, \\frac{3}{4}.", max_lines=1
+                bank[0].answer,
+                label="Gold answer",
+                info="A number, a fraction or LaTeX: 42, 3/4, \\frac{3}{4}.",
+                max_lines=1,
             )
         with gr.Column(scale=2, min_width=320):
             page.sampling = sampling_controls()
@@ -114,7 +121,5 @@ def events(page: Page) -> None:
         api_visibility="private",
     )
     page.sample.click(sample, [*problem, *page.sampling.all()], **model)
-    page.whole.click(
-        whole, [*problem, *page.sampling.all(), *page.revision.all(), page.samples], **model
-    )
+    page.whole.click(whole, [*problem, *page.sampling.all(), *page.revision.all(), page.samples], **model)
     page.cancel.click(page.stop, queue=False, **quiet)

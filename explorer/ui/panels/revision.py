@@ -41,9 +41,7 @@ def events(page: Page) -> None:
 
     def restart(request: gr.Request, *settings):
         session = page.session(request)
-        yield from page.run(
-            "revision", "restart", session, lambda: page.work.restart(session, revision_of(settings))
-        )
+        yield from page.run("revision", "restart", session, lambda: page.work.restart(session, revision_of(settings)))
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data

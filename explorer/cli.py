@@ -1,0 +1,298 @@
+"""The headless verbs: `python -m explorer revise …` and `python -m explorer export …`. They call the same functions as the page.
+
+Exit code 0 on success, 2 on bad arguments or input with one clear line on standard error, 130 when interrupted, with everything finished kept.
+Progress goes to standard error; the last line of standard output is what a script wants to read.
+
+What it does not do: hold logic; `pipeline.py` does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import Exit, TyperException
+
+from explorer.errors import UserError, describe
+from explorer.records import Projection, RevisionConfig, RunStatus, SamplingConfig, Start, StepRule, Trace, Verdict
+
+app = typer.Typer(
+    help="LatentRevise Explorer without a screen: revise failed rollouts, export traces. The page is `python app.py`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Options that mean the same in every verb.
+Model = Annotated[str | None, typer.Option(help="Hub id or local folder; default SmolLM2-135M-Instruct.")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of the summary.")]
+
+_S, _R = SamplingConfig(), RevisionConfig()
+
+
+@app.callback()
+def verbs() -> None:
+    """LatentRevise Explorer without a screen; the page is `python app.py`."""
+
+
+@app.command()
+def revise(
+    question: Annotated[str, typer.Option(help="The question.")],
+    answer: Annotated[str, typer.Option(help="The gold answer: a number, a fraction or LaTeX.")],
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="Folder in which the run's folder is made; default ./runs.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = _S.seed,
+    rollouts: Annotated[int, typer.Option(help="N, rollouts of the prompt.")] = _S.n,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = _S.temperature,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = _S.top_p,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a rollout.")] = _S.max_new_tokens,
+    rollout: Annotated[int | None, typer.Option(help="Which rollout to revise; default: the best failed one.")] = None,
+    split: Annotated[str, typer.Option(help="fixed, fraction, first-error, before-answer, or auto.")] = "auto",
+    prefix_length: Annotated[int | None, typer.Option(help="M, tokens of the prefix; overrides --split.")] = None,
+    steps: Annotated[int, typer.Option(help="K, Frank-Wolfe steps.")] = _R.steps,
+    step_rule: Annotated[StepRule, typer.Option(help="How far a step goes.")] = _R.step_rule,
+    step_size: Annotated[float, typer.Option(help="γ; for the line search its largest step.")] = _R.step_size,
+    away_weight: Annotated[float, typer.Option(help="λ; 0 looks at the gold answer only.")] = _R.away_weight,
+    toward_weight: Annotated[float, typer.Option(help="0 is the away-only ablation.")] = _R.toward_weight,
+    connector: Annotated[
+        str, typer.Option(help="Text between prefix and answer; empty is the direct anchor.")
+    ] = _R.connector,
+    projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
+    ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
+        _R.max_continuation_tokens
+    ),
+    samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One problem: sample, revise a failed rollout, continue. The last line is the run folder's path."""
+    from explorer.pipeline import Run, load_model
+    from explorer.problems import make_problem
+    from explorer.settings import read_settings
+    from explorer.split import best_failed, best_preset, presets
+    from explorer.store import new_run_id, save_run
+    from explorer.verdict import Judge
+
+    settings = read_settings(model=model, dtype=dtype, device=device, runs_dir=out)
+    sampling = _record(
+        SamplingConfig, n=rollouts, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
+    )
+    config = _record(
+        RevisionConfig,
+        steps=steps,
+        step_rule=step_rule,
+        step_size=step_size,
+        away_weight=away_weight,
+        toward_weight=toward_weight,
+        connector=connector.replace("\\n", "\n"),
+        projection=projection,
+        ban_answer_tokens=ban_answer,
+        max_continuation_tokens=failed_tokens,
+        seed=seed,
+    )
+    budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
+    if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):
+        raise UserError(f"There is no split {split!r}: use fixed, fraction, first-error, before-answer or auto.")
+    problem = make_problem(question, answer)
+    tell = Progress()
+    language_model = load_model(settings, progress=lambda share, text: tell(text, share))
+    run = Run.start(language_model, problem, sampling)
+    folder = settings.runs_dir / new_run_id(run.trace())
+
+    def save(status: RunStatus | None = None, message: str | None = None) -> Trace:
+        trace = run.trace(status, message)
+        save_run(trace, run.trajectory(), folder)
+        return trace
+
+    with Judge() as judge:
+        try:
+            for state in run.roll_out(judge):
+                tell(f"Rollouts: {len(state.rollouts)} of {state.n} finished, {state.tokens} tokens", _share(state))
+            failed = [i for i, r in enumerate(run.before) if r.verdict is not Verdict.CORRECT and len(r.token_ids) > 1]
+            if rollout is not None or failed:
+                index = best_failed(run.before, language_model.pieces) if rollout is None else rollout
+                if not 0 <= index < len(run.before):
+                    raise UserError(f"There is no rollout {index}: choose one of 0 to {len(run.before) - 1}.")
+                chosen = run.before[index]
+                options = presets(chosen, language_model.pieces(chosen.token_ids), chosen.answer)
+                point = best_preset(options) if split == "auto" else next(p for p in options if p.name == split)
+                if prefix_length is None and (point is None or point.m is None):
+                    raise UserError(
+                        f"{point.why if point else 'This rollout is too short to split.'} Use another --split."
+                    )
+                run.split_at(index, point.m if prefix_length is None else prefix_length, config)
+                for step in run.revise():
+                    tell(
+                        f"Step {step.k + 1} of {config.steps}: toward {step.toward_loss:.3f}, gap {step.gap:.3f}",
+                        (step.k + 1) / config.steps,
+                    )
+                for start, state in run.continue_from(judge, sampling=budget):
+                    tell(f"After, {start.value}: {len(state.rollouts)} of {state.n} finished", _share(state))
+                trace = save()
+            else:
+                trace = save(message="Every rollout is correct: there is nothing to revise.")
+        except BaseException as error:
+            tell.end()
+            if run.before:  # whatever ended it: what was finished is kept
+                interrupted = isinstance(error, KeyboardInterrupt)
+                save(
+                    RunStatus.CANCELLED if interrupted else RunStatus.FAILED,
+                    "Interrupted." if interrupted else describe(error),
+                )
+                print(f"What was finished is in {folder}", file=sys.stderr)
+            raise
+    tell.end()
+    summary = summarise(trace)
+    if as_json:
+        print(json.dumps({**summary, "run": str(folder)}))
+    else:
+        for line in describe_run(trace, summary):
+            print(line)
+        print(folder)
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[str, typer.Option("--format", help="sft, dpo, grpo or parquet.")] = "sft",
+    as_json: Json = False,
+) -> None:
+    """Rows for training out of rescued traces; datasets.load_dataset reads them as they are."""
+    from explorer.export import export_runs
+
+    rows = export_runs(path, form, out)
+    print(json.dumps({"rows": rows, "format": form, "file": str(out)}) if as_json else f"{rows} row(s) written\n{out}")
+
+
+def summarise(trace: Trace) -> dict:
+    """Counts of a run, with Wilson 95 % intervals, ready for JSON."""
+    from explorer.statistics import wilson_interval
+
+    def tally(items) -> dict:
+        n, correct = len(items), sum(item.verdict is Verdict.CORRECT for item in items)
+        interval = [round(bound, 4) for bound in wilson_interval(correct, n)] if n else None
+        return {"n": n, "correct": correct, "interval": interval}
+
+    after = {start.value: tally([item for item in trace.after if item.start is start]) for start in Start}
+    before = tally(trace.before)
+    return {
+        "status": trace.status.value,
+        "message": trace.message,
+        "model": trace.model.id,
+        "problem": trace.problem.id,
+        "before": before,
+        "zero_hit": before["n"] > 0 and before["correct"] == 0,
+        "steps": len(trace.steps),
+        "after": after,
+        "rescued": after["revised"]["correct"] > 0,
+        "seconds": round(sum(cost.seconds for cost in trace.cost.values()), 2),
+    }
+
+
+def describe_run(trace: Trace, summary: dict) -> list[str]:
+    """The table for people."""
+
+    def row(name: str, tally: dict) -> str:
+        if not tally["n"]:
+            return f"  {name:<22} –"
+        low, high = tally["interval"]
+        return f"  {name:<22} {tally['correct']:>3} of {tally['n']:<4} correct   95 % interval {100 * low:.0f}–{100 * high:.0f} %"
+
+    lines = [
+        f"{trace.model.id} ({trace.model.dtype}, {trace.model.device}); {trace.problem.question!r} -> {trace.problem.answer}"
+    ]
+    lines.append(row("before: rollouts", summary["before"]) + ("   zero-hit" if summary["zero_hit"] else ""))
+    if trace.steps and trace.final:
+        first = trace.steps[0]
+        lines.append(
+            f"  revision: {len(trace.steps)} steps, {trace.status.value}; toward loss {first.toward_loss:.3f} -> {trace.final.toward_loss:.3f}, "
+            f"away loss {first.away_loss:.3f} -> {trace.final.away_loss:.3f} nats/token, gap {first.gap:.3f} -> {trace.final.gap:.3f}"
+        )
+        for name in Start:
+            lines.append(row(f"after: {name.value}", summary["after"][name.value]))
+    if trace.message:
+        lines.append(f"  {trace.message}")
+    return lines
+
+
+class Progress:
+    """One line on standard error that rewrites itself on a terminal, or a line per change of subject elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last, self._subject, self._width = 0.0, "", 0
+
+    def __call__(self, text: str, share: float | None = None) -> None:
+        """Show where it stands; share in 0..1 or None."""
+        line = text if share is None else f"{text} ({100 * share:.0f} %)"
+        subject = text.split(":")[0]
+        now = time.monotonic()
+        if self._terminal:
+            if now - self._last > 0.1 or subject != self._subject:
+                print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
+                self._width, self._last = len(line), now
+        elif subject != self._subject or now - self._last > 10:
+            print(line, file=sys.stderr, flush=True)
+            self._last = now
+        self._subject = subject
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._terminal and self._width:
+            print(file=sys.stderr)
+            self._width = 0
+
+
+def _share(state) -> float:
+    return len(state.rollouts) / state.n
+
+
+def _record(record: type, **values):
+    """A record of checked values; the first bad one becomes a sentence that names the option."""
+    from pydantic import ValidationError
+
+    try:
+        return record(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("_", "-")
+        option = {"n": "rollouts/--samples", "max-continuation-tokens": "failed-tokens"}.get(name, name)
+        raise UserError(f"--{option} can't be {first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def run_command(call: Callable[[], object]) -> int:
+    """Call and translate whatever is raised into an exit code and one line on standard error."""
+    try:
+        result = call()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TyperException as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        return 2
+    except Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted; everything finished is kept.", file=sys.stderr)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the command line is the top: everything becomes one sentence here
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return 1 if "inside the explorer" in describe(error) else 2
+    return result if isinstance(result, int) else 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry of `python -m explorer`."""
+    sys.exit(run_command(lambda: app(args=arguments, standalone_mode=False)))

@@ -1,0 +1,415 @@
+"""The Stage in headless Chromium, fed by the harness: arithmetic, player, linking, what is kept and what is redrawn, bad text, empty states."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from . import serve
+
+pytestmark = pytest.mark.browser
+STAGE = "document.getElementById('host').lrStage"
+READY = f"() => {STAGE} && {STAGE}.timings.frames > 0"
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = serve.serve()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(address, chromium):
+    """Open the harness in a state; an error on the page fails the test at its end."""
+    errors, pages = [], []
+
+    def open_stage(query, width=1280, before=None, ready=READY):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if before:
+            before(page)
+        page.goto(f"{address}/?{query}")
+        page.wait_for_function("window.lrMountMs !== undefined")
+        if ready:
+            page.wait_for_function(ready)
+            page.wait_for_function(f"{STAGE}.stage.tokens !== null || !{STAGE}.stage.mapKey")
+        return page
+
+    yield open_stage
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def stage(page, expression):
+    return page.evaluate(f"() => {STAGE}.{expression}")
+
+
+def events(page, name):
+    return page.evaluate("name => lrEvents.filter(e => e[0] === name).map(e => e[1])", name)
+
+
+def settle(page):
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+# ---- arithmetic ----
+
+
+def test_weights_and_places_are_those_of_the_plain_recursion(opened):
+    """hull.js works by coefficients; here the definition is applied to dictionaries, step by step."""
+    page = opened("state=empty", ready=None)
+    rng = random.Random(5)
+    vocabulary, positions = 40, 6
+    coords = [rng.uniform(-1, 1) for _ in range(2 * vocabulary)]
+    prefix = [rng.randrange(vocabulary) for _ in range(positions)]
+    steps = []
+    for k in range(8):
+        # Few distinct vertices, so that they repeat and sometimes are the original token itself.
+        vertices = [rng.choice([1, 2, 3, prefix[t]]) for t in range(positions)]
+        steps.append({"k": k, "step_size": rng.uniform(0.02, 0.9), "vertices": vertices, "toward_loss": k})
+    seen = page.evaluate(
+        """async ({ prefix, steps, coords }) => {
+            const { Trajectory } = await import('/lr/assets/stage/hull.js');
+            const t = new Trajectory();
+            t.setCoords(Float32Array.from(coords));
+            // As a run grows: first nothing, then three steps, then all; coordinates are known before and after.
+            const changes = [t.sync(prefix, []), t.sync(prefix, steps.slice(0, 3)), t.sync(prefix, steps.slice(0, 3)), t.sync(prefix, steps)];
+            return {
+                changes,
+                weights: steps.concat([null]).map((_, j) => prefix.map((_, p) => t.weights(p, j).map(w => [w.id, w.weight]))),
+                kept: prefix.map((_, p) => t.kept(p, steps.length)),
+                places: t.places.map((p) => Array.from(p)),
+            };
+        }""",
+        {"prefix": prefix, "steps": steps, "coords": coords},
+    )
+    assert seen["changes"] == ["new", "grown", "same", "grown"]
+    for p in range(positions):
+        mixture, place = {prefix[p]: 1.0}, [coords[2 * prefix[p]], coords[2 * prefix[p] + 1]]
+        for j in range(len(steps) + 1):
+            got = dict(map(tuple, seen["weights"][j][p]))
+            assert {i: w for i, w in got.items() if w > 0} == pytest.approx(mixture, abs=1e-12)
+            assert sum(got.values()) == pytest.approx(1, abs=1e-12)
+            assert seen["places"][j][2 * p : 2 * p + 2] == pytest.approx(place, abs=1e-5)
+            if j == len(steps):
+                assert seen["kept"][p] == pytest.approx(mixture[prefix[p]], abs=1e-12)
+                break
+            gamma, vertex = steps[j]["step_size"], steps[j]["vertices"][p]
+            mixture = {i: w * (1 - gamma) for i, w in mixture.items()}
+            mixture[vertex] = mixture.get(vertex, 0) + gamma
+            place = [(1 - gamma) * a + gamma * b for a, b in zip(place, coords[2 * vertex :], strict=False)]
+
+
+def test_alike_gradients_are_called_a_conflict(opened):
+    page = opened("state=empty", ready=None)
+    said = page.evaluate(
+        """async () => {
+            const { angleInWords } = await import('/lr/assets/stage/hull.js');
+            return [0.9, 0, -0.9, 1.0000001, null].map((c) => [Math.round(angleInWords(c).degrees), angleInWords(c).verdict]);
+        }"""
+    )
+    assert said[0] == [26, "in conflict"]
+    assert said[1] == [90, "independent"]
+    assert said[2] == [154, "in agreement"]
+    assert said[3] == [0, "in conflict"]
+    assert said[4][1] == "not known"
+
+
+# ---- player ----
+
+
+def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(opened):
+    page = opened("state=recorded")
+    assert stage(page, "point()") == 0
+    page.focus(".lr-s-map-surface")
+    for key, expected in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 10), ("Home", 0)]:
+        page.keyboard.press(key)
+        assert stage(page, "point()") == expected
+    page.fill(".lr-s-scrub input", "7")
+    assert stage(page, "point()") == 7
+    assert page.get_by_role("button", name="Start over").count() == 0
+    page.keyboard.press("End")
+    page.get_by_role("button", name="One step on").is_disabled()
+    page.wait_for_timeout(250)
+    assert {name for name, _ in page.evaluate("lrEvents")} == {"point"}
+    assert events(page, "point")[-1] == {"run_id": "harness", "point": 10}
+    assert len(events(page, "point")) < 5, "the shown point is reported once it rests, not at every key"
+
+
+def test_space_plays_to_the_end_and_speed_is_obeyed(opened):
+    page = opened("state=recorded&K=4")
+    page.select_option(".lr-s-speed", "4")
+    page.focus(".lr-s-map-surface")
+    page.keyboard.press("Space")
+    assert page.get_by_role("button", name="Pause (Space)").count() == 1
+    page.wait_for_function(f"{STAGE}.point() === 4", timeout=4000)
+    page.wait_for_function("document.querySelector('.lr-s-play-main').ariaLabel.startsWith('Play again')")
+
+
+def test_live_run_asks_python_only_at_its_last_point(opened):
+    page = opened("state=paused&S=3&every=50")
+    page.focus(".lr-s-map-surface")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    assert events(page, "step") == []
+    page.keyboard.press("ArrowRight")
+    assert events(page, "step") == [{"run_id": "harness"}]
+    page.wait_for_function(f"{STAGE}.point() === 4")
+    page.wait_for_function("document.querySelector('.lr-s-status').textContent.includes('Paused')")
+    page.keyboard.press("Space")
+    assert events(page, "play") == [{"run_id": "harness"}]
+    page.wait_for_function(f"{STAGE}.point() === 10")
+    page.wait_for_function("document.querySelector('.lr-s-status').textContent.includes('Completed')")
+    page.get_by_role("button", name="Start over").click()
+    assert len(events(page, "restart")) == 1
+    page.wait_for_function(f"{STAGE}.point() === 0")
+
+
+def test_running_can_be_paused_and_is_left_alone_while_the_reader_looks_back(opened):
+    page = opened("state=running&S=3&every=400")
+    page.wait_for_function(f"{STAGE}.point() === 4")
+    page.focus(".lr-s-map-surface")
+    page.keyboard.press("Home")
+    page.wait_for_function(f"{STAGE}.stage.trajectory.S >= 6")
+    assert stage(page, "point()") == 0
+    page.click(".lr-s-follow")
+    assert stage(page, "point()") == stage(page, "stage.trajectory.S")
+    page.focus(".lr-s-map-surface")
+    page.keyboard.press("Space")
+    assert len(events(page, "pause")) == 1
+    page.wait_for_function("document.querySelector('.lr-s-status').textContent.includes('Paused')")
+
+
+# ---- what is kept ----
+
+
+def test_a_new_step_keeps_zoom_selection_focus_and_nodes(opened):
+    page = opened("state=paused&S=3&every=50")
+    page.click(".lr-s-chip >> nth=5")
+    page.evaluate(
+        f"() => {{ {STAGE}.stage.map.zoomBy(5, 200, 200, 0); window.kept = document.querySelectorAll('.lr-s-chip')[5]; }}"
+    )
+    view = stage(page, "view()")
+    page.evaluate("lrSet({ steps: lrWhole.steps.slice(0, 4) })")
+    settle(page)
+    assert stage(page, "point()") == 4, "the view follows the newest step"
+    assert stage(page, "view()") == view
+    assert page.evaluate("kept === document.querySelectorAll('.lr-s-chip')[5] && kept === document.activeElement")
+    assert page.get_attribute(".lr-s-chip >> nth=5", "aria-selected") == "true"
+    page.evaluate("lrSet({ run_id: 'other', steps: [] })")
+    assert stage(page, "point()") == 0
+    assert stage(page, "view()") == view, "a new run keeps the zoom"
+
+
+def test_only_what_moves_is_redrawn(opened):
+    page = opened("state=completed")
+    page.evaluate("() => document.fonts.ready")
+    page.wait_for_timeout(400)
+    before = stage(page, "timings.backgroundDraws")
+    frames = stage(page, "timings.frames")
+    for j in (0, 3, 9, 1):
+        page.evaluate(f"() => {STAGE}.setPoint({j})")
+        settle(page)
+    assert stage(page, "timings.backgroundDraws") == before
+    assert stage(page, "timings.frames") >= frames + 4
+    page.evaluate(f"() => {STAGE}.stage.map.zoomBy(2, 200, 200, 0)")
+    settle(page)
+    assert stage(page, "timings.backgroundDraws") == before + 1
+
+
+def test_selection_is_linked_everywhere(opened):
+    page = opened("state=completed")
+    spot = page.evaluate(
+        f"() => {{ const m = {STAGE}.stage.map, b = m.surface.getBoundingClientRect();"
+        " const far = [...Array(24).keys()].find((t) => ![...Array(24).keys()].some((u) => u !== t &&"
+        " Math.hypot(m.at[2*t] - m.at[2*u], m.at[2*t+1] - m.at[2*u+1]) < 14));"
+        " return [far, b.left + m.at[2 * far], b.top + m.at[2 * far + 1]]; }"
+    )
+    page.mouse.move(spot[1], spot[2])
+    assert f"Position {spot[0] + 1}" in page.inner_text(".lr-s-map-tip")
+    page.mouse.click(spot[1], spot[2])
+    chips = page.locator(".lr-s-chip")
+    assert chips.nth(spot[0]).get_attribute("aria-selected") == "true"
+    assert f"Position {spot[0] + 1} of 24" in page.inner_text(".lr-s-readout")
+    chips.nth(2).click()
+    page.keyboard.press("ArrowRight")
+    assert stage(page, "stage.selected") == 3
+    assert stage(page, "stage.map.selected") == 3
+    assert page.evaluate("document.activeElement.dataset.t") == "3"
+
+
+def test_wheel_zooms_about_the_pointer(opened):
+    page = opened("state=completed")
+    place = (
+        f"() => {{ const m = {STAGE}.stage.map; const b = m.surface.getBoundingClientRect(); return [b.left, b.top]; }}"
+    )
+    left, top = page.evaluate(place)
+    under = f"() => {{ const p = {STAGE}.stage.map.pixels(); return [(300 - p.cx) / p.sx, (p.cy - 200) / p.sy]; }}"
+    page.mouse.move(left + 300, top + 200)
+    before = page.evaluate(under)
+    page.mouse.wheel(0, -600)
+    page.wait_for_function(f"{STAGE}.view().zoom > 1.5")
+    assert page.evaluate(under) == pytest.approx(before, abs=1e-9)
+
+
+# ---- curves ----
+
+
+def test_curves_follow_the_point_and_jump_on_click(opened):
+    page = opened("state=completed")
+    page.wait_for_selector(".lr-s-plot .scatterlayer .point")
+    assert page.locator(".lr-s-plot-0 .point").count() == 3 * 11
+    whole = page.evaluate("lrWhole")
+    page.evaluate(f"() => {STAGE}.setPoint(4)")
+    row = page.inner_text(".lr-s-values tbody tr >> nth=0")
+    assert f"{whole['steps'][0]['toward_loss']:.2f}" in row
+    assert f"{whole['steps'][4]['toward_loss']:.2f}" in row
+    page.locator(".lr-s-plot-1 .point").nth(2).hover(force=True)
+    page.locator(".lr-s-plot-1 .point").nth(2).click(force=True)
+    page.wait_for_function(f"{STAGE}.point() === 2")
+
+
+def test_curves_survive_the_dark_toggle(opened):
+    page = opened("state=completed")
+    page.wait_for_selector(".lr-s-plot .scatterlayer .point")
+    colour = "() => getComputedStyle(document.querySelector('.lr-s-plot-0 .js-line')).stroke"
+    light = page.evaluate(colour)
+    page.evaluate("document.body.classList.add('dark')")
+    page.wait_for_function(f"({colour})() !== {light!r}")
+    assert page.locator(".lr-s-plot-0 .point").count() == 3 * 11
+
+
+def test_without_plotly_a_table_says_the_same(opened):
+    page = opened("state=completed", before=lambda p: p.route("**/plotly.min.js", lambda route: route.abort()))
+    page.wait_for_selector(".lr-s-curve-table tbody tr")
+    assert page.locator(".lr-s-curve-table tbody tr").count() == 11
+    page.click(".lr-s-curve-table button >> nth=3")
+    assert stage(page, "point()") == 3
+
+
+# ---- joint placement ----
+
+
+def test_joint_fit_is_asked_for_shown_and_offered_again_after_a_step(opened):
+    page = opened("state=paused&S=10&K=12&every=20")
+    page.evaluate("lrSet({ config: { ...lrWhole.config, steps: 12 } })")
+    seg = page.get_by_role("radio").nth(1)
+    seg.click()
+    assert len(events(page, "joint")) == 1
+    page.wait_for_function("document.querySelectorAll('.lr-s-seg')[1].textContent === 'As UMAP sees it'")
+    seg.click()
+    assert stage(page, "stage.placement") == "joint"
+    assert page.evaluate(f"Math.max(...{STAGE}.stage.joint.coords.map(Math.abs))") == pytest.approx(1)
+    # The fit of the harness covers all 12 steps; cut it to 11 points, and the next step outgrows it.
+    page.evaluate(
+        "lrSet({ joint: { ...JSON.parse(JSON.stringify(lrJoint())), points: lrJoint().points.slice(0, 11) } })"
+    )
+    assert stage(page, "stage.placement") == "joint"
+    page.evaluate("lrSet({ steps: lrWhole.steps.slice(0, 11) })")
+    assert stage(page, "stage.placement") == "hull"
+    assert seg.inner_text() == "As UMAP sees it · fit"
+
+
+# ---- bad text, missing things, narrow pages ----
+
+
+def test_text_of_a_model_stays_text(opened):
+    page = opened("state=completed&hostile=1&M=12")
+    assert page.locator(".lr-stage script, .lr-stage img").count() == 0
+    assert page.locator(".lr-s-chip-original").nth(0).inner_text().startswith("<script>")
+    assert "`${x}`" in page.locator(".lr-s-chip-original").nth(1).inner_text()
+    assert "⟨202E⟩" in page.locator(".lr-s-chip-original").nth(4).inner_text()
+    for t in range(8):
+        page.evaluate(f"() => {STAGE}.select({t})")
+    settle(page)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("building", "Drawing the map"),
+        ("absent", "No map for this model yet"),
+        ("broken", "could not be loaded"),
+    ],
+)
+def test_without_a_map_everything_else_works(opened, state, words):
+    route = (lambda p: p.route("**/lr/map/missing/**", lambda r: r.fulfill(status=404))) if state == "broken" else None
+    page = opened(f"state={state}", before=route, ready=None)
+    page.wait_for_function(f"document.querySelector('.lr-s-map-notice').innerText.includes({words!r})")
+    page.focus(".lr-s-map-surface")
+    page.keyboard.press("Home")
+    assert stage(page, "point()") == 0
+    page.click(".lr-s-chip >> nth=3")
+    assert "Position 4 of 24" in page.inner_text(".lr-s-readout")
+    page.evaluate("lrSet({ map_key: 'demo', map_status: { state: 'ready' } })")
+    page.wait_for_function(f"{STAGE}.timings.backgroundDraws > 0 && {STAGE}.stage.map.grid")
+
+
+def test_without_webgl_the_map_is_drawn_on_a_canvas(opened):
+    no_webgl = "const g = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext = function (k, ...a) { return k.startsWith('webgl') ? null : g.call(this, k, ...a); };"
+    page = opened("state=completed", before=lambda p: p.add_init_script(no_webgl))
+    assert stage(page, "stage.map.cloud.kind") == "2d"
+    inked = f"() => {{ const c = {STAGE}.stage.map.cloud.canvas; return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v).length; }}"
+    assert page.evaluate(inked) > 10000
+
+
+def test_webgl_shaders_compile_here(opened):
+    page = opened("state=completed")
+    has = page.evaluate("() => Boolean(document.createElement('canvas').getContext('webgl'))")
+    assert stage(page, "stage.map.cloud.kind") == ("webgl" if has else "2d")
+
+
+@pytest.mark.parametrize("width", [400, 700, 1440])
+@pytest.mark.parametrize(
+    "state", ["empty", "starting", "fresh", "failed", "completed&hostile=1", "completed&M=512&K=20"]
+)
+def test_nothing_scrolls_sideways(opened, width, state):
+    page = opened(f"state={state}", width=width, ready=None)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_empty_then_run_then_empty(opened):
+    page = opened("state=empty", ready=None)
+    assert "step by step" in page.inner_text(".lr-s-welcome")
+    whole = serve.payload({}, serve.serve_folder())
+    page.evaluate("whole => lrSet(whole)", whole)
+    assert page.locator(".lr-s-chip").count() == 24
+    page.evaluate("lrClear()")
+    assert page.locator(".lr-s-welcome").is_visible()
+
+
+def test_512_positions_scrub_within_budget(opened):
+    """Script time from the wish to the picture; generous, since the machine of a test run is shared."""
+    page = opened("state=completed&M=512&K=20")
+    times = page.evaluate(
+        f"""async () => {{
+            const stage = {STAGE}, out = [];
+            for (let i = 0; i < 20; i++) {{
+                const start = performance.now();
+                stage.setPoint((i * 7) % 21);
+                const script = performance.now() - start;
+                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+                out.push(script + stage.timings.frame);
+            }}
+            return out.sort((a, b) => a - b);
+        }}"""
+    )
+    assert times[10] < 50

@@ -1,0 +1,174 @@
+"""The command line as a script would use it: real processes' entry, exit codes, one line on standard error, never a traceback."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from explorer import cli
+from explorer.records import RunStatus
+from explorer.store import load_run
+from tests.conftest import tiny_model
+
+BASE = [
+    "--question",
+    "What is 12 + 30?",
+    "--answer",
+    "42",
+    "--rollouts",
+    "2",
+    "--max-new-tokens",
+    "16",
+    "--temperature",
+    "1",
+]
+FAST = [*BASE, "--steps", "2", "--samples", "2", "--split", "fraction"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model saved as anyone would save theirs."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    model = tiny_model("llama")
+    model.network.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def run(*arguments):
+    """(exit code) of the verb, as `python -m explorer` would give it."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    return ended.value.code
+
+
+def test_revise_prints_the_folder_last_and_the_run_is_whole(folder, tmp_path, capsys):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    printed = capsys.readouterr()
+    path = printed.out.splitlines()[-1]
+    trace, embeddings = load_run(path)
+    assert trace.status is RunStatus.COMPLETED
+    assert trace.model.id == "tiny"
+    assert len(trace.steps) == 2
+    assert len(trace.after) == 6
+    assert embeddings.shape[0] == 3
+    assert "95 % interval" in printed.out
+
+
+def test_json_is_one_line_with_the_counts(folder, tmp_path, capsys):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path), "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    summary = json.loads(lines[-1])
+    assert len(lines) == 1
+    assert summary["before"]["n"] == 2
+    assert summary["after"]["revised"]["n"] == 2
+    assert load_run(summary["run"])[0].problem.answer == "42"
+
+
+def test_the_same_seed_gives_the_same_trace(folder, tmp_path, capsys):
+    traces = []
+    for name in "ab":
+        assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / name), "--seed", "3") == 0
+        traces.append(load_run(capsys.readouterr().out.splitlines()[-1])[0])
+    assert [t.before for t in traces][0] == traces[1].before
+    assert traces[0].steps == traces[1].steps
+    assert traces[0].after == traces[1].after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["revise", "--question", "", "--answer", "1"], "question is empty"),
+        (["revise", "--question", "What?", "--answer", " "], "answer is empty"),
+        (["revise", "--question", "What?", "--answer", "perhaps so"], "can't be read"),
+        (["revise", "--question", "What?"], "Missing option '--answer'"),
+        (["revise", "--question", "What?", "--answer", "1", "--colour", "red"], "No such option"),
+        (["revise", "--question", "What?", "--answer", "1", "--rollouts", "0"], "--rollouts"),
+        (["revise", "--question", "What?", "--answer", "1", "--step-size", "7"], "--step-size"),
+        (["revise", "--question", "What?", "--answer", "1", "--step-rule", "giant"], "giant"),
+        (["revise", "--question", "What?", "--answer", "1", "--split", "nowhere"], "no split"),
+        (["revise", "--question", "What?", "--answer", "1", "--device", "abacus"], "abacus"),
+        (["revise", "--question", "What?", "--answer", "1", "--model", "/no/such/folder"], "/no/such/folder"),
+        (["export", "/no/such/run", "--out", "x.jsonl"], "There is no run"),
+        (["dance"], "No such command"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTREVISE_OFFLINE", "1")
+    monkeypatch.setenv("LATENTREVISE_CACHE_DIR", str(tmp_path / "cache"))
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    complaint = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert len(complaint) == 1
+    assert sentence in complaint[0]
+    assert "Traceback" not in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--rollout", "9"], "no rollout 9"),
+        (["--prefix-length", "99"], "no failed continuation"),
+        (["--max-new-tokens", "5000"], "at most"),
+    ],
+)
+def test_bad_input_that_only_the_run_can_tell_keeps_what_was_finished(folder, tmp_path, capsys, extra, sentence):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path), *extra) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert "Traceback" not in err
+    if "--max-new-tokens" not in extra:
+        kept = list(tmp_path.iterdir())
+        assert len(kept) == 1
+        assert len(load_run(kept[0])[0].before) == 2
+
+
+def test_interrupted_keeps_everything_finished_and_exits_130(folder, tmp_path, capsys, monkeypatch):
+    from explorer import pipeline
+
+    steps = pipeline.Run.revise
+
+    def interrupted(self, *args, **kwargs):
+        yield next(steps(self, *args, **kwargs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.Run, "revise", interrupted)
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 130
+    trace, embeddings = load_run(next(tmp_path.iterdir()))
+    assert trace.status is RunStatus.CANCELLED
+    assert len(trace.steps) == 1
+    assert embeddings.shape[0] == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_defect_is_one_line_too(folder, tmp_path, capsys, monkeypatch):
+    from explorer import pipeline
+
+    monkeypatch.setattr(pipeline.Run, "split_at", lambda *a: 1 / 0)
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err
+    assert "Traceback" not in "".join(line for line in err.splitlines() if line.startswith("error"))
+
+
+@pytest.mark.parametrize("verb", ["revise", "export"])
+def test_every_verb_has_help(verb, capsys):
+    assert run(verb, "--help") == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
+    from explorer.records import Verdict
+    from explorer.store import save_run
+
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "runs"), "--json") == 0
+    path = json.loads(capsys.readouterr().out)["run"]
+    assert run("export", path, "--out", str(tmp_path / "none.jsonl")) == 2
+    assert "nothing to export" in capsys.readouterr().err
+    trace, embeddings = load_run(path)
+    after = tuple(item.model_copy(update={"verdict": Verdict.CORRECT}) for item in trace.after)
+    save_run(trace.model_copy(update={"after": after}), embeddings, path)
+    assert run("export", path, "--format", "sft", "--out", str(tmp_path / "sft.jsonl")) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "sft.jsonl")
+    assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 2

@@ -1,0 +1,139 @@
+"""Runs on disk: round trip, whole or not at all, and every kind of damage said in one sentence."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+import torch
+
+from explorer import store
+from explorer.errors import UserError
+from explorer.records import Trace
+from tests.test_pipeline import told
+
+
+@pytest.fixture(scope="module")
+def run(llama):
+    return told(llama)
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    return store.save_run(run.trace(), run.trajectory(), tmp_path / "runs" / "one")
+
+
+def test_round_trip(run, folder):
+    trace, embeddings = store.load_run(folder)
+    assert trace == run.trace()
+    assert torch.equal(embeddings, run.trajectory())
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["one"]
+
+
+def test_the_file_keeps_to_the_format(folder):
+    raw = json.loads((folder / "trace.json").read_text())
+    assert raw["schema_version"] == 1
+    assert raw["created_at"].endswith("+00:00")
+    for part, names in {
+        "model": ["id", "source", "revision", "dtype", "device", "vocab_size", "hidden_size"],
+        "problem": ["id", "question", "answer", "source"],
+        "prompt": ["text", "token_ids"],
+        "sampling": ["n", "temperature", "top_p", "max_new_tokens", "seed"],
+        "split": ["rollout", "prefix_token_ids", "continuation_token_ids"],
+        "anchor": ["text", "token_ids", "answer_span"],
+        "config": ["steps", "step_rule", "step_size", "away_weight", "projection", "ban_answer_tokens"],
+    }.items():
+        assert set(names) <= set(raw[part]), part
+    for name in ("token_ids", "text", "answer", "verdict"):
+        assert all(name in rollout for rollout in raw["before"] + raw["after"])
+    assert {item["start"] for item in raw["after"]} == {"revised", "projected", "original"}
+    per_position = ["vertices", "nearest", "moved", "toward_grad_norm", "away_grad_norm", "grad_cosine"]
+    for step in raw["steps"]:
+        assert all(len(step[name]) == len(raw["split"]["prefix_token_ids"]) for name in per_position)
+        assert {"k", "step_size", "toward_loss", "away_loss", "objective", "gap"} <= set(step)
+
+
+def test_fields_of_a_newer_version_are_tolerated(folder):
+    path = folder / "trace.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "something_new": 1}))
+    assert isinstance(store.load_run(folder)[0], Trace)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda raw: {**raw, "schema_version": 99}, "schema version 99"),
+        (lambda raw: {k: v for k, v in raw.items() if k != "problem"}, "damaged .problem"),
+        (lambda raw: [raw], "schema version None"),
+    ],
+)
+def test_foreign_and_damaged_traces_are_said(folder, damage, sentence):
+    path = folder / "trace.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(UserError, match=sentence):
+        store.load_run(folder)
+
+
+def test_half_a_file_is_said(folder):
+    for name, sentence in (("trajectory.safetensors", "missing or damaged"), ("trace.json", "not JSON")):
+        path = folder / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(UserError, match=sentence):
+            store.load_run(folder)
+
+
+def test_a_trajectory_of_another_run_is_said(run, folder):
+    from safetensors.torch import save_file
+
+    save_file({"embeddings": run.trajectory()[:2].contiguous()}, folder / "trajectory.safetensors")
+    with pytest.raises(UserError, match="where the trace says"):
+        store.load_run(folder)
+
+
+def test_replacing_a_run_keeps_the_old_one_when_the_disk_is_full(run, folder, monkeypatch):
+    before = (folder / "trace.json").read_bytes()
+
+    def full(path, content):
+        path.write_bytes(content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        store.save_run(run.trace(), run.trajectory(), folder)
+    assert (folder / "trace.json").read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["one"]
+
+
+def test_killed_between_the_two_renames_the_older_version_is_found(run, folder):
+    folder.rename(folder.parent / ".one.old")
+    assert store.load_run(folder)[0] == run.trace()
+
+
+def test_a_run_without_a_split_has_no_trajectory(run, tmp_path):
+    trace = run.trace().model_copy(update={"split": None, "anchor": None, "config": None, "steps": (), "after": ()})
+    store.save_run(trace, None, tmp_path / "bare")
+    assert store.load_run(tmp_path / "bare") == (trace, None)
+
+
+def test_ids_stay_inside_their_folder(tmp_path, run):
+    for bad in ("../x", "a/b", ".hidden", "", "a\x00b", "x" * 200):
+        with pytest.raises(UserError):
+            store.run_folder(tmp_path, bad)
+    name = store.new_run_id(run.trace())
+    assert store.run_folder(tmp_path, name) == tmp_path / name
+    odd = run.trace().problem.model_copy(update={"id": "../../etc/passwd"})
+    assert "/" not in store.new_run_id(run.trace().model_copy(update={"problem": odd}))
+
+
+def test_zip_holds_the_folder_and_the_extras(folder, tmp_path):
+    target = store.zip_run(folder, {"sft.jsonl": b"{}\n"}, tmp_path / "one.zip")
+    with zipfile.ZipFile(target) as archive:
+        assert sorted(archive.namelist()) == ["one/trace.json", "one/trajectory.safetensors", "sft.jsonl"]
+
+
+def test_looking_for_runs(folder, tmp_path):
+    assert store.find_runs(folder) == [folder]
+    assert store.find_runs(folder.parent) == [folder]
+    with pytest.raises(UserError, match="There is no run"):
+        store.find_runs(tmp_path / "nowhere")
