@@ -52,7 +52,7 @@ def main() -> None:
         # Gradio raises OSError when no port of its range, or not the one asked for, is free.
         sys.exit(
             _say(
-                f"{describe(error) if not 'port' in str(error) else 'That port is taken'}: choose another with --port."
+                f"{describe(error) if 'port' not in str(error) else 'That port is taken'}: choose another with --port."
             )
         )
     try:

@@ -287,7 +287,7 @@ def run_command(call: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted; everything finished is kept.", file=sys.stderr)
         return 130
-    except Exception as error:  # noqa: BLE001 - the command line is the top: everything becomes one sentence here
+    except Exception as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1 if "inside the explorer" in describe(error) else 2
     return result if isinstance(result, int) else 0

@@ -56,13 +56,12 @@ _LABEL = re.compile(
     r"(?i)\b(?:step|part|case|day|week|example|problem|question|equation)\s+#?\d+\s*[-–—:.)]|^\s*[-•*]\s"
 )
 # Words that end an expression; any other word is taken for a unit.
-_BREAKS = frozenset(
-    """
+_BREAK_WORDS = """
     and or so then if but because since thus therefore hence which that we he she they it you i get
     gives have has had was were are is be the answer a an to from by with for on in at let when where
     while also now first next finally
-    """.split()  # noqa: SIM905
-)
+"""
+_BREAKS = frozenset(_BREAK_WORDS.split())
 
 
 @dataclass(frozen=True)

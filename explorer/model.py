@@ -12,7 +12,6 @@ What it does not do: decide a step, judge an answer, draw anything.
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from explorer.errors import UserError
+from explorer.fingerprint import fingerprint
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
 
 # Embedding rows computed at once when V is not simply the weight matrix.
@@ -100,7 +100,7 @@ class Losses:
 class LanguageModel:
     """A frozen causal language model with its tokenizer. Safe to share between runs; calls must not overlap (the app queues them)."""
 
-    def __init__(self, network: torch.nn.Module, tokenizer, *, id: str, source: str = "local", revision: str = ""):  # noqa: A002
+    def __init__(self, network: torch.nn.Module, tokenizer, *, id: str, source: str = "local", revision: str = ""):
         """Wrap a loaded network. Raises `UserError` if it does not accept input embeddings."""
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -132,7 +132,7 @@ class LanguageModel:
         cls,
         path: str | Path,
         *,
-        id: str,  # noqa: A002
+        id: str,
         source: str = "local",
         revision: str = "",
         device: str = "auto",
@@ -474,19 +474,6 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
     chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
     chosen = chosen.clamp_max(cumulative.shape[-1] - 1)
     return (order.gather(-1, chosen) if top_p < 1.0 else chosen)[:, 0]
-
-
-def fingerprint(vocabulary: Tensor) -> str:
-    """16 hexadecimal digits that name a vocabulary matrix, (vocab_size, hidden), whatever device it lies on.
-
-    The sha256 of the shape and of the float32 bytes of at most 1,024 rows at even spacing: milliseconds, and any training or rounding touches those
-    rows too. So the same model in bfloat16 has another fingerprint.
-    """
-    ids = torch.linspace(0, len(vocabulary) - 1, min(1_024, len(vocabulary)), dtype=torch.float64).long()
-    rows = vocabulary.detach()[ids.to(vocabulary.device)].float().cpu()
-    digest = hashlib.sha256(f"{tuple(vocabulary.shape)}".encode())
-    digest.update(rows.numpy().astype("<f4").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def choose_device(device: str = "auto") -> torch.device:

@@ -19,7 +19,7 @@ from explorer.records import FinishReason, Rollout, SamplingConfig, StageCost, V
 class JudgeLike(Protocol):
     """What judging needs: `verdict.Judge`, or a fake in tests."""
 
-    def judge(self, gold: str, text: str, *, cut_off: bool): ...  # noqa: D102
+    def judge(self, gold: str, text: str, *, cut_off: bool): ...
 
 
 @dataclass

@@ -136,7 +136,7 @@ def presets(
 
 
 def best_preset(options: Sequence[SplitPoint]) -> SplitPoint | None:
-    """Before the first wrong result if there is one, else before the final answer, else whatever can be had; None for a rollout too short to cut."""
+    """Before the first wrong result, else before the final answer, else whatever there is; None if it is too short."""
     found = {point.name: point for point in options if point.m is not None}
     for name in ("first-error", "before-answer", "fixed", "fraction"):
         if name in found:
@@ -145,7 +145,7 @@ def best_preset(options: Sequence[SplitPoint]) -> SplitPoint | None:
 
 
 def best_failed(rollouts: Sequence[Rollout], pieces: Callable[[Sequence[int]], list[str]]) -> int:
-    """Index of the failed rollout to offer first: wrong at a place that can be found and ended by itself, rather than unjudged or cut off.
+    """Index of the failed rollout to offer first: wrong at a findable place and ended by itself, if there is one.
 
     Args:
         rollouts: at least one of them not correct.

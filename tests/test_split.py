@@ -6,8 +6,18 @@ import re
 import pytest
 
 from explorer.errors import UserError
-from explorer.records import Rollout, Verdict
-from explorer.split import SplitPoint, before_answer, first_error, fixed, fraction, presets, split_at
+from explorer.records import FinishReason, Rollout, Verdict
+from explorer.split import (
+    SplitPoint,
+    before_answer,
+    best_failed,
+    best_preset,
+    first_error,
+    fixed,
+    fraction,
+    presets,
+    split_at,
+)
 
 
 def words(text):
@@ -193,3 +203,27 @@ def test_whatever_the_tokens_a_cut_can_be_laid_and_does_not_cover_the_place():
                 continue
             split_at(0, rollout, m, 64)
             assert len("".join(tokens[:m])) <= place < len("".join(tokens[: m + 1]))
+
+
+def test_the_best_preset_is_the_most_telling_one_that_exists():
+    def best(text):
+        tokens = words(text)
+        return best_preset(presets(rollout_of(tokens), tokens))
+
+    assert best("We add 23 + 45 = 58, so 58.").name == "first-error"
+    assert best("So the total is 58.").name == "before-answer"
+    assert best("I do not know it").name == "fixed"
+    assert best("No") is None
+
+
+def test_the_best_failed_rollout_is_wrong_where_one_can_see_it():
+    texts = ["It is 68.", "No idea at all", "I say it is 58.", "23 + 45 = 58", "23 + 45 = 59."]
+    verdicts = [Verdict.CORRECT, Verdict.UNJUDGED, Verdict.WRONG, Verdict.WRONG, Verdict.WRONG]
+    rollouts = [
+        rollout_of(words(text)).model_copy(update={"verdict": v}) for text, v in zip(texts, verdicts, strict=True)
+    ]
+    rollouts[3] = rollouts[3].model_copy(update={"finish": FinishReason.LENGTH})
+    for chosen, length in ((4, 5), (3, 4), (2, 3), (1, 2)):
+        some = rollouts[:length]
+        pieces = {rollout.token_ids: words(rollout.text) for rollout in some}
+        assert best_failed(some, lambda ids, pieces=pieces: pieces[tuple(ids)]) == chosen

@@ -81,7 +81,7 @@ class ModelHost:
             try:
                 entry.model = load_model(self.settings, name, progress)
                 entry.state, entry.progress, entry.message = "ready", 1.0, ""
-            except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the page must hear of everything
+            except BaseException as error:
                 entry.state, entry.progress, entry.message = "failed", None, describe(error)
                 return
         self._forget_old()
@@ -111,7 +111,7 @@ class ModelHost:
                 return
             texts = [model.token_text(token) for token in range(model.info.vocab_size)]
             entry.map_job = start_map_build(model.vocabulary, texts, self.settings.cache_dir, model.info.id)
-        except Exception as error:  # noqa: BLE001 - the map is a comfort: without it all else works
+        except Exception as error:
             entry.map_error = describe(error)
 
     def map_status(self, model: LanguageModel) -> tuple[str | None, dict]:

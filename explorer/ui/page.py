@@ -92,7 +92,7 @@ class Page:
         """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice."""
         try:
             action = make()
-        except Exception as error:  # noqa: BLE001 - the page is the top: everything becomes one sentence here
+        except Exception as error:
             yield self.draw(Screen(notice=warning(describe(error))), where)
             return
         for screen in self.work.guarded(session, name, action):

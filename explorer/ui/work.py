@@ -69,7 +69,7 @@ class Work:
         session.stop.clear()
         try:
             yield from action
-        except Exception as error:  # noqa: BLE001 - the page is the top: everything becomes one sentence here
+        except Exception as error:
             yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
         except GeneratorExit:
             with contextlib.suppress(OSError):

@@ -20,7 +20,6 @@ the server's own process. umap, numba and sklearn are imported in the child proc
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -42,10 +41,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from explorer.child import PROJECT_ROOT, Child, end_with_parent, parse, python_module, say
+from explorer.fingerprint import fingerprint, spaced_rows
 
 SHIPPED = PROJECT_ROOT / "assets" / "maps"
 
-FINGERPRINT_ROWS = 1_024
 SKETCH_ROWS = 64
 # Mean cosine of centred sketch rows above which two vocabularies share a layout. 8-bit quantised or bfloat16 rows agree
 # to more than 0.999 with their originals, those of another model to about 0.
@@ -70,19 +69,6 @@ MAX_POINTS_PER_TRAIL = 31
 # -- which layout belongs to which vocabulary ------------------------------------------------------
 
 
-def fingerprint(vocabulary: Tensor) -> str:
-    """16 hexadecimal digits that name a vocabulary matrix, (vocab_size, hidden), whatever device it lies on.
-
-    The sha256 of the shape and of the float32 bytes of at most 1,024 rows at even spacing: milliseconds, and any
-    training or rounding touches those rows too. So the same model in bfloat16 has another fingerprint; `map_folder`
-    finds its layout by the sketch.
-    """
-    rows = _spaced_rows(vocabulary, FINGERPRINT_ROWS)
-    digest = hashlib.sha256(f"{tuple(vocabulary.shape)}".encode())
-    digest.update(rows.numpy().astype("<f4").tobytes())
-    return digest.hexdigest()[:16]
-
-
 def map_folder(key: str, cache_dir: Path, vocabulary: Tensor | None = None) -> Path | None:
     """The folder of a finished layout, or None: the shipped ones first, then the user's cache.
 
@@ -104,11 +90,6 @@ def map_folder(key: str, cache_dir: Path, vocabulary: Tensor | None = None) -> P
     return None
 
 
-def _spaced_rows(vocabulary: Tensor, count: int) -> Tensor:
-    ids = torch.linspace(0, len(vocabulary) - 1, min(count, len(vocabulary)), dtype=torch.float64).long()
-    return vocabulary.detach()[ids.to(vocabulary.device)].float().cpu()
-
-
 def _is_whole(folder: Path) -> bool:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -121,7 +102,7 @@ def _sketch_agrees(folder: Path, vocabulary: Tensor) -> bool:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if (meta["n"], meta.get("hidden")) != tuple(vocabulary.shape):
         return False
-    ours = _spaced_rows(vocabulary, SKETCH_ROWS)
+    ours = spaced_rows(vocabulary, SKETCH_ROWS)
     try:
         theirs = torch.from_numpy(np.fromfile(folder / "sketch.bin", dtype="<f2").astype(np.float32)).view_as(ours)
     except (OSError, RuntimeError):
@@ -470,7 +451,7 @@ def build_map(
     partial.mkdir(parents=True)
     try:
         layout.astype("<f4").tofile(partial / "coords.bin")
-        _spaced_rows(vocabulary, SKETCH_ROWS).numpy().astype("<f2").tofile(partial / "sketch.bin")
+        spaced_rows(vocabulary, SKETCH_ROWS).numpy().astype("<f2").tofile(partial / "sketch.bin")
         (partial / "tokens.json").write_text(json.dumps(list(tokens), ensure_ascii=False), encoding="utf-8")
         (partial / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if out.exists():  # a damaged one, or another process was faster

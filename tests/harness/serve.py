@@ -1,10 +1,10 @@
-"""A page for the Stage alone: static assets, a synthetic but plausible payload, steps that stream, no model and no Gradio.
+"""A page for the Stage alone: static assets, a synthetic but plausible payload, streaming steps; no model, no Gradio.
 
     python tests/harness/serve.py [--port 8123] [--map DIR]
 
-Open /?state=paused (empty, starting, building, absent, broken, running, paused, completed, converged, cancelled, failed, recorded),
-and add M=24, K=10, S=6 (steps done), dark=1, joint=ready|fitting|failed, hostile=1 as needed. DIR is a map folder (coords.bin,
-tokens.json, meta.json); by default the first one under assets/maps, and blobs of made-up words when there is none.
+Open /?state=paused (or empty, starting, fresh, building, absent, broken, running, completed, converged, cancelled,
+failed, recorded), and add M=24, K=10, S=6 (steps done), dark=1, joint=ready|fitting|failed, hostile=1 as needed. DIR is
+a map folder (coords.bin, tokens.json, meta.json); by default the first one under assets/maps, else made-up blobs.
 
 What it does not do: prove anything about real runs; the numbers only look like one.
 """
@@ -24,11 +24,11 @@ from urllib.parse import parse_qs, urlparse
 HERE = Path(__file__).resolve().parent
 ASSETS = HERE.parents[1] / "assets"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".html": "text/html; charset=utf-8"}
-SYLLABLES = "ka lo mi ter an pro sel vin ora del tu rem bas qui nor fel ust ian che wo".split()
+SYLLABLES = ("ka", "lo", "mi", "ter", "an", "pro", "sel", "vin", "ora", "del", "tu", "rem", "bas", "qui", "nor")
 
 TEXT = (
     " Step| |1|:| She| sells| half| of| the| |2|4| eggs| in| the| morning|,| so| |2|4| /| |2| =| |1|2| eggs|.|\n|\n"
-    "Then| she| sells| twice| as| many| in| the| afternoon|,| which| makes| |1|2| *| |2| =| |2|4| eggs| sold| after| lunch|."
+    "Then| she| sells| twice| as| many| in| the| afternoon|,| which| makes| |1|2| *| |2| =| |2|4| eggs| sold| after|."
 )
 FAILED = " In| total| she| sold| |1|2| +| |1|2| =| |2|4| eggs|.| The| answer| is| |2|4|."
 HOSTILE = [
@@ -186,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Stay quiet."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         url = urlparse(self.path)
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
         parts = [p for p in url.path.split("/") if p not in ("", "..")]

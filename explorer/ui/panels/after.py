@@ -57,7 +57,7 @@ def events(page: Page) -> None:
     def pack(request: gr.Request):
         try:
             path = page.work.pack(page.session(request))
-        except Exception as error:  # noqa: BLE001 - the page is the top: everything becomes one sentence here
+        except Exception as error:
             return gr.skip(), warning(describe(error))
         return str(path), info(f"{path.name} holds the run's folder and, if there was a rescue, sft.jsonl.")
 

@@ -13,15 +13,14 @@ TICK_S = 0.5
 def layout(page: Page) -> None:
     """Title, model state, and the field for another model."""
     page.header = View("header.js", elem_id="lr-header")
-    with gr.Accordion("Use another model", open=False, elem_id="lr-model"):
-        with gr.Row(equal_height=True):
-            name = gr.Textbox(
-                label="Hub id or local folder",
-                placeholder="Qwen/Qwen2.5-0.5B-Instruct, or a folder with config.json and safetensors",
-                info="Any causal language model. Its vocabulary map is built in the background the first time.",
-                scale=4,
-            )
-            load = gr.Button("Load", scale=0, min_width=120)
+    with gr.Accordion("Use another model", open=False, elem_id="lr-model"), gr.Row(equal_height=True):
+        name = gr.Textbox(
+            label="Hub id or local folder",
+            placeholder="Qwen/Qwen2.5-0.5B-Instruct, or a folder with config.json and safetensors",
+            info="Any causal language model. Its vocabulary map is built in the background the first time.",
+            scale=4,
+        )
+        load = gr.Button("Load", scale=0, min_width=120)
     page.model_name, page.load_model = name, load
 
 
