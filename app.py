@@ -60,6 +60,7 @@ def main() -> None:
     finally:
         page.host.close()
         page.work.judge.close()
+        page.work.thread.close()
 
 
 def _say(sentence: str) -> int:

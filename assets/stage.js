@@ -32,8 +32,10 @@ const SIGN = { busy: "◐", calm: "❙❙", done: "✓", warn: "✗" };
 /** Builds the stage inside `element` and keeps it in step with `props.value`. Returns a function that takes it down. */
 export function mount({ element, props, trigger, watch }) {
   const stage = new Stage(element, trigger);
-  stage.update(props.value ?? null);
-  watch("value", () => stage.update(props.value ?? null));
+  // Gradio gives an empty string where Python gave None.
+  const value = () => (props.value && typeof props.value === "object" ? props.value : null);
+  stage.update(value());
+  watch("value", () => stage.update(value()));
   return () => stage.free();
 }
 

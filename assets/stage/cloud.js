@@ -25,7 +25,7 @@ void main() {
 export function pointLook(zoom, count, alpha) {
   const crowd = Math.min(1.6, Math.max(0.75, Math.sqrt(50000 / Math.max(1, count))));
   const near = Math.min(1, Math.log2(Math.max(1, zoom)) / 5);
-  return { radius: (0.85 + 1.75 * near) * Math.min(1.25, crowd), alpha: Math.min(0.9, alpha * crowd * (1 + 0.9 * near)) };
+  return { radius: (0.85 + 1.75 * near) * Math.min(1.25, crowd), alpha: Math.min(0.9, alpha * crowd * (1 + 0.6 * near)) };
 }
 
 export class Cloud {

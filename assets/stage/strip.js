@@ -102,7 +102,8 @@ export class Strip {
       chip.el.classList.toggle("lr-s-changed", changed);
       chip.bar.style.background = bar(weights, trajectory.ranking(t), compact ? 2 : 4);
       setText(chip.kept, percent(kept));
-      setText(chip.moved, num(trajectory.moved(t, j), 2));
+      const moved = trajectory.moved(t, j);
+      setText(chip.moved, moved < 100 ? moved.toFixed(2) : num(moved));
       setAttr(
         chip.el,
         "aria-label",

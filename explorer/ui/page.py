@@ -88,14 +88,19 @@ class Page:
         # Gradio wants at least one component back.
         return updates or {self.notices[where]: gr.skip()}
 
-    def run(self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]]) -> Iterator[dict]:
-        """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice."""
+    def run(
+        self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]], on_model: bool = True
+    ) -> Iterator[dict]:
+        """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice.
+
+        `on_model` is false for actions that run no model: they need not stand behind those that do.
+        """
         try:
             action = make()
         except Exception as error:
             yield self.draw(Screen(notice=warning(describe(error))), where)
             return
-        for screen in self.work.guarded(session, name, action):
+        for screen in self.work.guarded(session, name, action, on_model):
             yield self.draw(screen, where)
 
     def stop(self, request: gr.Request) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from explorer.records import Problem, RevisionConfig, Rollout, RunStatus, Sampli
 from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import new_run_id, run_folder, save_run, zip_run
 from explorer.ui.models import ModelHost
+from explorer.ui.pump import ModelThread
 from explorer.ui.session import Session
 from explorer.verdict import Judge
 from explorer.views.payloads import compare_payload, rollouts_payload, stage_payload
@@ -51,16 +52,23 @@ class Screen:
     busy: Any = SAME
 
 
+def merged(older: Screen, newer: Screen) -> Screen:
+    """Two redraws as one: a part that the newer one leaves alone is the older one's."""
+    values = {f.name: getattr(newer, f.name) for f in fields(Screen)}
+    return Screen(**{name: getattr(older, name) if value is SAME else value for name, value in values.items()})
+
+
 class Work:
     """The actions of the page, over shared models, one judge and one folder of runs."""
 
     def __init__(self, host: ModelHost, judge: Judge, runs_dir: Path):
         self.host, self.judge, self.runs_dir = host, judge, runs_dir
+        self.thread = ModelThread()
 
-    def guarded(self, session: Session, name: str, action: Iterator[Screen]) -> Iterator[Screen]:
+    def guarded(self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True) -> Iterator[Screen]:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it ends.
 
-        Gradio closes the generator when the page is closed: that is one of the ways.
+        Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any stopped work.
         """
         if session.running:
             yield Screen(notice=info("Something is still running for this page: cancel it or wait until it is done."))
@@ -68,13 +76,9 @@ class Work:
         session.running = name
         session.stop.clear()
         try:
-            yield from action
-        except Exception as error:
+            yield from self.thread.drain(action, merged, session.stop.set) if on_model else action
+        except Exception as error:  # the page is the top: everything becomes one sentence here
             yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
-        except GeneratorExit:
-            with contextlib.suppress(OSError):
-                self._save(session)
-            raise
         finally:
             session.running = None
 
@@ -154,8 +158,6 @@ class Work:
     def pick(self, session: Session, rollout: int, config: RevisionConfig) -> Iterator[Screen]:
         """Choose a failed rollout to revise; its split is set to the best preset."""
         run = session.need_run()
-        if session.running:
-            return
         if not 0 <= rollout < len(run.before) or run.before[rollout].verdict is Verdict.CORRECT:
             raise UserError("Choose a rollout that failed: there is nothing to revise in a correct one.")
         self._choose(session, rollout)
@@ -164,8 +166,6 @@ class Work:
     def cut(self, session: Session, rollout: int, m: int, name: str, config: RevisionConfig) -> Iterator[Screen]:
         """Move the split of the chosen rollout."""
         run = session.need_run()
-        if session.running:
-            return
         if session.chosen != rollout:
             self._choose(session, rollout)
         preset = next((p for p in session.presets if p.name == name and p.m == m), None)

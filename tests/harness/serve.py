@@ -12,6 +12,7 @@ What it does not do: prove anything about real runs; the numbers only look like 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import random
@@ -221,7 +222,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        # A page that closes early hangs up; that is no error here.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
 
 def serve_folder() -> str | None:

@@ -41,7 +41,9 @@ def events(page: Page) -> None:
 
     def restart(request: gr.Request, *settings):
         session = page.session(request)
-        yield from page.run("revision", "restart", session, lambda: page.work.restart(session, revision_of(settings)))
+        yield from page.run(
+            "revision", "restart", session, lambda: page.work.restart(session, revision_of(settings)), on_model=False
+        )
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
@@ -50,7 +52,7 @@ def events(page: Page) -> None:
 
     def joint(request: gr.Request):
         session = page.session(request)
-        yield from page.run("revision", "joint", session, lambda: page.work.joint(session))
+        yield from page.run("revision", "joint", session, lambda: page.work.joint(session), on_model=False)
 
     model = dict(
         inputs=page.revision.all(),

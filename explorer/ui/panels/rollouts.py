@@ -23,7 +23,7 @@ def events(page: Page) -> None:
         def action():
             return page.work.pick(session, int(evt._data["rollout"]), revision_of(settings))
 
-        yield from page.run("revision", "pick", session, action)
+        yield from page.run("revision", "pick", session, action, on_model=False)
 
     def split(evt: gr.EventData, request: gr.Request, *settings):
         session, data = page.session(request), evt._data
@@ -32,7 +32,7 @@ def events(page: Page) -> None:
             where = int(data["rollout"]), int(data["m"]), str(data.get("name", "custom"))
             return page.work.cut(session, *where, revision_of(settings))
 
-        yield from page.run("revision", "split", session, action)
+        yield from page.run("revision", "split", session, action, on_model=False)
 
     quick = dict(
         inputs=page.revision.all(),
