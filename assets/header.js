@@ -28,7 +28,8 @@ export function mount({ element, props, watch }) {
   const bar = node("progress", "lr-head-bar");
   bar.max = 1;
   bar.setAttribute("aria-label", "Loading the model");
-  model.append(line, detail, bar);
+  const note = node("div", "lr-head-note");
+  model.append(line, detail, note, bar);
   head.append(words, model);
   root.append(head);
 
@@ -37,6 +38,7 @@ export function mount({ element, props, watch }) {
     if (!value) return;
     const { state, progress, message, model: info, map } = value;
     model.dataset.state = state;
+    note.textContent = state === "ready" ? message || "" : "";
     if (state === "ready" && info) {
       name.textContent = info.id;
       const device = info.device === "cpu" ? "CPU" : info.device;

@@ -55,7 +55,7 @@ class Stage {
     const text = (id) => this.text(id);
     const select = (t) => this.select(t);
     const seek = (j) => this.seek(j);
-    this.map = new MapView({ wake: () => this.wake(), onSelect: select, text, timings: this.timings });
+    this.map = new MapView({ wake: () => this.wake(), onSelect: select, onGone: () => this.free(), text, timings: this.timings });
     this.player = new Player((name, value) => this.act(name, value));
     this.strip = new Strip({ onSelect: select, text });
     this.readout = new Readout({ onSelect: select, onSeek: seek, text });
@@ -145,7 +145,8 @@ class Stage {
     this.strip.setRun({ prefix: payload.prefix ?? [], continuation: payload.continuation ?? [], anchor: payload.anchor ?? null });
     if (!this.chosen && this.selected === null && S > 0 && M > 0) this.#chooseFirst();
     this.#loadMap(payload);
-    this.#setScene(change);
+    this.#setScene();
+    if (newRun || change === "new") this.map.firstView();
     this.curves.setRun(payload.steps ?? [], payload.final ?? null, payload.config?.steps ?? 0);
     this.refresh();
     this.timings.update = performance.now() - start;
@@ -196,7 +197,8 @@ class Stage {
     if (!atlas) this.tokens = null;
     this.trajectory.setCoords(atlas?.coords ?? null);
     this.background = undefined;
-    this.#setScene("new");
+    this.#setScene();
+    if (atlas) this.map.firstView();
   }
 
   #setScene() {

@@ -98,7 +98,6 @@ def revise(
         projection=projection,
         ban_answer_tokens=ban_answer,
         max_continuation_tokens=failed_tokens,
-        seed=seed,
     )
     budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
     if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):

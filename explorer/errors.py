@@ -27,7 +27,7 @@ def describe(error: BaseException) -> str:
             "what was finished is kept."
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full: free some space or choose another folder, then try again; what was finished is kept."
+        return "The disk is full: free some space or choose another folder, then try again; the screen keeps what was finished."
     if isinstance(error, PermissionError):
         return f"No permission to use {error.filename or 'that file'}: choose a folder that you may write to."
     log.error("unexpected error", exc_info=error)

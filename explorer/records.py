@@ -156,7 +156,7 @@ class RevisionConfig(Record):
 
     objective = toward_weight · toward_loss − away_weight · away_loss; `toward_weight` 0 is the "away only" ablation, `away_weight` (λ) 0
     the "toward only" one. `step_size` is γ of the constant rule. `gap_tolerance` ends a run early when the Frank-Wolfe gap
-    falls below it (0: never).
+    falls below it (0: never). Nothing in a revision is random, so it has no seed: the sampling's is the run's.
     """
 
     steps: int = Field(10, ge=1, le=200)
@@ -169,7 +169,6 @@ class RevisionConfig(Record):
     ban_answer_tokens: bool = False
     max_continuation_tokens: int = Field(64, ge=1, le=4096)
     gap_tolerance: float = Field(0.0, ge=0.0)
-    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class Evaluation(Record):

@@ -108,7 +108,7 @@ export class Curves {
       setText(this.values[i].from, num(first?.[series.key]));
       setText(this.values[i].now, num(now?.[series.key]));
     });
-    setText(this.note, this.S && at < j ? `Point ${j} is measured by the next step` : "");
+    setText(this.note, !this.points?.length ? "Measured by the first step" : at < j ? `Point ${j} is measured by the next step` : "");
     this.#moveCursor();
   }
 
@@ -149,7 +149,7 @@ export class Curves {
         hovermode: "closest",
         hoverlabel: { bgcolor: c.surface, bordercolor: c.lineStrong, font: { color: c.ink, family: c.sans, size: 12 } },
         xaxis: { ...axis, range: [-0.25, last + 0.25], nticks: 7, tick0: 0, dtick: last <= 6 ? 1 : last <= 12 ? 2 : undefined, showgrid: false, title: { text: i ? "gap by point" : "losses by point (0 = unrevised)", standoff: 4, font: { size: 11, color: c.ink3 } } },
-        yaxis: { ...axis, nticks: i ? 4 : 5, rangemode: i ? "tozero" : "normal" },
+        yaxis: { ...axis, showticklabels: this.points.length > 0, nticks: i ? 4 : 5, rangemode: i ? "tozero" : "normal" },
       };
       this.plotly.react(target, data, layout, { displayModeBar: false, responsive: true }).then(() => {
         if (!target.lrBound) {

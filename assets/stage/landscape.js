@@ -105,12 +105,13 @@ export class Labels {
     ctx.lineJoin = "round";
     const seen = new Set();
     for (let level = 0; level <= Math.min(L + 1, MAX_LEVEL); level++) {
-      const alpha = level > L ? Math.max(0, fade * 1.6 - 0.6) : 1;
-      if (alpha < 0.05) continue;
+      // A short fade: at most zooms a name is either there to be read or not there at all.
+      const alpha = level > L ? Math.max(0, Math.min(1, (fade - 0.35) / 0.25)) : 1;
+      if (alpha === 0) continue;
       // Far names are landmarks: a little larger; those that came with the zoom are smaller and fainter.
       const size = level === 0 ? 12.5 : 11.5;
       ctx.font = `${level === 0 ? 600 : 400} ${size}px ${colors.sans}`;
-      ctx.globalAlpha = alpha * (level === 0 ? 0.95 : level === L + 1 ? 0.8 : 0.88);
+      ctx.globalAlpha = alpha;
       for (const i of this.level(level)) {
         if (seen.has(i)) continue;
         seen.add(i);

@@ -16,9 +16,9 @@ const home = () => ({ x: 0, y: 0, zoom: 1 });
 const ease = (u) => (u < 0.5 ? 4 * u * u * u : 1 - (2 - 2 * u) ** 3 / 2);
 
 export class MapView {
-  /** `wake()` asks for a frame; `onSelect(t)` a click on a position; `text(id)` a token's text; `timings` is written to. */
-  constructor({ wake, onSelect, text, timings }) {
-    Object.assign(this, { wake, onSelect, text, timings });
+  /** `wake()` asks for a frame; `onSelect(t)` a click on a position; `onGone()` the page dropped the map; `text(id)` a token's text; `timings` is written to. */
+  constructor({ wake, onSelect, onGone, text, timings }) {
+    Object.assign(this, { wake, onSelect, onGone, text, timings });
     this.cloud = new Cloud();
     this.cloud.onRestored = () => this.invalidateView();
     this.names = h("canvas", { class: "lr-s-map-layer", "aria-hidden": "true" });
@@ -48,6 +48,7 @@ export class MapView {
     this.shown = 0;
     this.selected = null;
     this.hover = null;
+    this.touched = false; // once a reader has moved the view it is theirs
     this.viewDirty = true;
     this.frontDirty = true;
     this.#listen();
@@ -112,7 +113,11 @@ export class MapView {
   #resize() {
     const { clientWidth: width, clientHeight: height } = this.surface;
     if (width === this.size.width && height === this.size.height) return;
+    // Gradio tells nobody when it drops a component: let go of the graphics context then.
+    if (!width) setTimeout(() => this.surface.isConnected || this.onGone(), 5000);
+    const first = !this.size.width;
     this.size = { width, height };
+    if (first) this.firstView();
     this.invalidateView();
   }
 
@@ -130,6 +135,7 @@ export class MapView {
 
   /** Moves the view there, smoothly unless the reader asked for less motion. */
   moveTo(target, ms = 420) {
+    this.touched = true;
     if (reducedMotion() || !this.size.width) {
       this.view = target;
       this.flight = null;
@@ -146,6 +152,7 @@ export class MapView {
     // The place under the pointer stays under it: x + dx/zoom is the same before and after.
     const target = { zoom, x: base.x + dx / base.zoom - dx / zoom, y: base.y - dy / base.zoom + dy / zoom };
     this.#bound(target);
+    this.touched = true;
     if (ms) this.moveTo(target, ms);
     else {
       this.flight = null;
@@ -160,7 +167,8 @@ export class MapView {
     return view;
   }
 
-  #fit(points, least = 0.02) {
+  /** The view that shows all these places: {x, y, zoom}, or null when there are none. */
+  #around(points, least = 0.02) {
     let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
     for (const [x, y] of points) {
       if (!Number.isFinite(x) || !Number.isFinite(y)) continue;
@@ -169,19 +177,39 @@ export class MapView {
       y0 = Math.min(y0, y);
       y1 = Math.max(y1, y);
     }
-    if (x0 > x1) return;
+    if (x0 > x1) return null;
     const p = this.pixels();
     const zx = (p.width - 130) / Math.max(least, x1 - x0) / (p.sx / p.zoom);
     const zy = (p.height - 110) / Math.max(least, y1 - y0) / (p.sy / p.zoom);
-    this.moveTo({ x: (x0 + x1) / 2, y: (y0 + y1) / 2, zoom: Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, zx, zy)) });
+    return { x: (x0 + x1) / 2, y: (y0 + y1) / 2, zoom: Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, zx, zy)) };
+  }
+
+  #fit(points, least) {
+    const view = this.#around(points, least);
+    if (view) this.moveTo(view);
+  }
+
+  #moving() {
+    const points = [];
+    for (const place of this.scene?.places ?? []) for (let t = 0; t < this.scene.M; t++) points.push([place[2 * t], place[2 * t + 1]]);
+    return points;
+  }
+
+  /** The first view of a run: near enough to see steps, far enough to see where in the landscape they are. */
+  firstView() {
+    if (this.touched || !this.size.width) return;
+    const view = this.#around(this.#moving());
+    if (!view) return;
+    const zoom = Math.max(1, Math.min(2.2, view.zoom * 0.7));
+    // At zoom 1 the whole landscape is centred; the nearer, the more the moving points are.
+    const share = Math.min(1, (zoom - 1) / 0.8);
+    this.view = { x: view.x * share, y: view.y * share, zoom };
+    this.invalidateView();
   }
 
   /** Fits all trails from the start to the last computed point. */
   fitMoving() {
-    if (!this.scene?.places.length) return;
-    const points = [];
-    for (const place of this.scene.places) for (let t = 0; t < this.scene.M; t++) points.push([place[2 * t], place[2 * t + 1]]);
-    this.#fit(points);
+    this.#fit(this.#moving());
   }
 
   /** Fits one position's trail and the token that pulls it. */
@@ -592,6 +620,7 @@ export class MapView {
   }
 
   #panBy(dx, dy, p) {
+    this.touched = true;
     this.flight = null;
     this.view = this.#bound({ zoom: this.view.zoom, x: this.view.x - dx / p.sx, y: this.view.y + dy / p.sy });
     this.invalidateView();

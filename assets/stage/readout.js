@@ -9,8 +9,8 @@ const ROWS = 6;
 
 const WHY = [
   "The oracle has no notion of meaning. It takes the gradient at this position and multiplies it with every row of the vocabulary; the row with the smallest product wins. Going toward it promises the largest fall of the objective, by a straight-line estimate.",
-  "Length counts as much as direction. Rows share a common part, and where the gradient points along it nearly every product is positive: then the smallest product belongs to a short row, close to zero. A short row pulls the position toward the origin. It weakens what stood there rather than saying something new. On the default model these short rows are first names (Michael, John, Chris).",
-  "Rare tokens win for another likely reason: training hardly touched their rows, so these lie in odd directions, and one of them may happen to point straight down the slope.",
+  "Length counts as well as direction. Rows share a common part. Where the gradient points along it, nearly every product is positive, and the smallest belongs to a short row: such a vertex weakens what stood here rather than saying something new. On the default model the shortest rows are first names (John, Michael, David). Where the gradient points against the common part, long rows win: beginnings of long words (\u201cstrugg\u201d, \u201caffili\u201d) and bits of code.",
+  "No row points straight downhill. In hundreds of dimensions even the winner is nearly at right angles to that direction (on the default model 73° to 87° off it, in the runs we measured), so a rare piece of a word can narrowly beat a sensible one.",
   "So read a vertex as a direction, not as a word the model would like to say. The position only ever takes the share γ of it per step; the exact mixture is listed above.",
 ];
 
@@ -18,6 +18,7 @@ export class Readout {
   constructor({ onSelect, onSeek, text }) {
     Object.assign(this, { onSelect, onSeek, text });
     const arrow = (name, label, by) => h("button", { type: "button", class: "lr-s-icon-button", title: label, "aria-label": label, on: { click: () => this.onSelect((this.t + by + this.M) % this.M) } }, icon(name));
+    this.nav = h("span", { class: "lr-s-read-nav" }, arrow("prev", "Position before", -1), arrow("next", "Position after", 1));
     this.title = h("h3", { class: "lr-s-stage-h" });
     this.original = h("bdi", { class: "lr-s-token lr-s-big lr-s-big-original" });
     this.now = h("bdi", { class: "lr-s-token lr-s-big" });
@@ -66,13 +67,14 @@ export class Readout {
       h("div", { class: "lr-s-stack-box" }, this.chart, h("div", { class: "lr-s-stack-axis", "aria-hidden": "true" }, h("span", { text: "start" }), this.chartEnd)),
     );
     this.blank = h("p", { class: "lr-s-read-blank", text: "Select a position on the map or in the token strip to see what it is made of." });
-    this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, h("span", { class: "lr-s-read-nav" }, arrow("prev", "Position before", -1), arrow("next", "Position after", 1))), this.blank, this.body);
+    this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, this.nav), this.blank, this.body);
   }
 
   show(trajectory, t, j) {
     const some = t !== null && t < trajectory.M;
     this.t = t ?? 0;
     this.M = Math.max(1, trajectory.M);
+    for (const button of this.nav.children) button.disabled = !trajectory.M;
     this.body.hidden = !some;
     this.blank.hidden = some;
     this.state.hidden = !some;

@@ -1,7 +1,7 @@
 // The token strip: one chip per prefix position, then the failed continuation (pushed away from) and the anchor (pulled
 // toward). A listbox with a roving tab stop. What it does not do: decide the selection; it asks for it.
 
-import { h, num, percent, setAttr, setText, setToken, tokenEl, visible } from "./dom.js";
+import { h, num, percent, setAttr, setText, setToken, tokenEl } from "./dom.js";
 
 const COMPACT_ABOVE = 64;
 export const SHADES = ["var(--lr-stage-w1)", "var(--lr-stage-w2)", "var(--lr-stage-w3)", "var(--lr-stage-w4)"];
@@ -62,7 +62,7 @@ export class Strip {
     this.key = key;
     this.selected = null;
     this.point = null;
-    setText(this.title, `Prefix · ${prefix.length} position${prefix.length === 1 ? "" : "s"}`);
+    setText(this.title, prefix.length ? `Prefix · ${prefix.length} position${prefix.length === 1 ? "" : "s"}` : "Prefix");
     this.el.classList.toggle("lr-s-compact", prefix.length > COMPACT_ABOVE);
     this.chips = prefix.map((id, t) => {
       const parts = { original: h("bdi", { class: "lr-s-token lr-s-chip-original" }), now: h("bdi", { class: "lr-s-token" }), bar: h("span", { class: "lr-s-bar" }), kept: h("span"), moved: h("span", { class: "lr-s-chip-moved" }) };
@@ -70,11 +70,12 @@ export class Strip {
       parts.el = h(
         "div",
         { class: "lr-s-chip", role: "option", tabindex: t ? "-1" : "0", "aria-selected": "false", "data-t": t },
-        h("span", { class: "lr-s-chip-index", text: t + 1 }),
+        // The words between the figures are for screen readers; together they make the option's name.
+        h("span", { class: "lr-s-chip-index" }, h("span", { class: "lr-s-sr", text: "Position " }), String(t + 1)),
         parts.original,
-        h("span", { class: "lr-s-chip-now" }, h("span", { class: "lr-s-arrow", text: "→" }), parts.now),
+        h("span", { class: "lr-s-chip-now" }, h("span", { class: "lr-s-arrow", "aria-hidden": "true", text: "→" }), h("span", { class: "lr-s-sr", text: " nearest now " }), parts.now),
         parts.bar,
-        h("span", { class: "lr-s-chip-foot" }, parts.kept, parts.moved),
+        h("span", { class: "lr-s-chip-foot" }, h("span", {}, parts.kept, h("span", { class: "lr-s-sr", text: " left on the original, moved " })), parts.moved),
       );
       return parts;
     });
@@ -104,11 +105,6 @@ export class Strip {
       setText(chip.kept, percent(kept));
       const moved = trajectory.moved(t, j);
       setText(chip.moved, moved < 100 ? moved.toFixed(2) : num(moved));
-      setAttr(
-        chip.el,
-        "aria-label",
-        `Position ${t + 1}: ${visible(this.text(trajectory.prefix[t]))}, nearest now ${visible(this.text(now))}${changed ? ", changed" : ""}; ${percent(kept)} left on the original, moved ${num(trajectory.moved(t, j), 2)}`,
-      );
     });
   }
 

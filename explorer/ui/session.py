@@ -25,6 +25,9 @@ class Session:
 
     id: str
     model: str
+    # The model before the one asked for last: it comes back, with a sentence in `refused`, should that one not load.
+    previous: str | None = None
+    refused: str = ""
     run: Run | None = None
     run_id: str = ""
     folder: Path | None = None

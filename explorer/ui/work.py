@@ -8,7 +8,6 @@ What it does not do: lay out the page; the panels do.
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -86,18 +85,24 @@ class Work:
         """After a failure: the views show what was finished, and keep it on disk if that is possible at all."""
         if session.run is None or not session.run.before:
             return {}
-        with contextlib.suppress(OSError):
-            self._save(session)
-        return {"rollouts": self._rollouts(session, "done"), "stage": self._stage(session)}
+        self._keep(session)
+        return {
+            "rollouts": self._rollouts(session, "done"),
+            "stage": self._stage(session),
+            "compare": self._compare(session, "cancelled"),
+        }
 
     # -- rollouts and split ---------------------------------------------------------------------------------------------------------
 
-    def sample(self, session: Session, problem: Problem, sampling: SamplingConfig) -> Iterator[Screen]:
-        """Sample N rollouts of a problem, then choose a failed one and a split for it."""
-        yield from self._await_model(session)
+    def sample(
+        self, session: Session, problem: Problem, sampling: SamplingConfig, config: RevisionConfig
+    ) -> Iterator[Screen]:
+        """Sample N rollouts of a problem, then choose a failed one and lay a split for it, ready to be revised."""
+        name = session.model  # should it fail to load, say so instead of going on with another one
+        yield from self._await_model(session, name)
         if session.stop.is_set():
             return
-        run = Run.start(self.host.need(session.model), problem, sampling)
+        run = Run.start(self.host.need(name), problem, sampling)
         session.run, session.run_id, session.folder = run, new_run_id(run.trace()), None
         session.chosen = session.cut = session.joint = None
         session.presets, session.point = (), 0
@@ -123,7 +128,7 @@ class Work:
                         tokens_per_second=round(state.tokens / max(state.seconds, 1e-6), 1),
                     )
                 )
-        self._save(session)
+        unsaved = self._keep(session)
         stopped = session.stop.is_set() and len(run.before) < sampling.n
         failed = [index for index, rollout in enumerate(run.before) if rollout.verdict is not Verdict.CORRECT]
         notice = None
@@ -133,17 +138,19 @@ class Work:
             notice = info("All rollouts are correct, so there is nothing to revise: try a harder problem.")
         if failed:
             self._choose(session, best_failed(run.before, run.model.pieces))
+            if session.cut is not None:  # None: even the longest is too short to cut in two
+                self._restart(session, config)
         yield Screen(
             rollouts=self._rollouts(session, "cancelled" if stopped else "done"),
             stage=self._stage(session),
-            notice=notice,
+            notice=unsaved or notice,
             busy="",
         )
 
-    def _await_model(self, session: Session) -> Iterator[Screen]:
+    def _await_model(self, session: Session, name: str) -> Iterator[Screen]:
         """A person may press before the model has arrived: say where it stands and begin by itself when it is there."""
         said = None
-        while (entry := self.host.loading(session.model)).state == "loading" and not session.stop.is_set():
+        while (entry := self.host.loading(name)).state == "loading" and not session.stop.is_set():
             share = "" if entry.progress is None else f", {100 * entry.progress:.0f} %"
             text = (
                 f"Waiting for the model: {entry.message.rstrip('.')}{share}. It begins by itself; Cancel ends the wait."
@@ -217,8 +224,7 @@ class Work:
         yield Screen(stage=self._stage(session, "running"), notice=notice, busy="revision")
         for _ in run.revise(until, session.stop.is_set):
             yield Screen(stage=self._stage(session, "running"))
-        self._save(session)
-        yield Screen(stage=self._stage(session), busy="")
+        yield Screen(stage=self._stage(session), busy="", notice=self._keep(session) or notice)
 
     def joint(self, session: Session) -> Iterator[Screen]:
         """Fit neighbourhood and all steps together, in a child process, with progress."""
@@ -281,9 +287,9 @@ class Work:
             if time.monotonic() - drawn >= REDRAW_S:
                 drawn = time.monotonic()
                 yield Screen(compare=self._compare(session, "sampling", start, state.drafts, dict(state.rollouts)))
-        self._save(session)
+        unsaved = self._keep(session)
         stopped = session.stop.is_set()
-        yield Screen(compare=self._compare(session, "cancelled" if stopped else "done"), busy="")
+        yield Screen(compare=self._compare(session, "cancelled" if stopped else "done"), busy="", notice=unsaved)
 
     def whole(
         self,
@@ -294,10 +300,9 @@ class Work:
         samples: SamplingConfig,
     ) -> Iterator[Screen]:
         """The loop from one button: sample, choose, split, revise, continue."""
-        yield from self.sample(session, problem, sampling)
-        if session.stop.is_set() or session.chosen is None:
+        yield from self.sample(session, problem, sampling, config)
+        if session.stop.is_set() or session.cut is None:
             return
-        yield from self._split(session, config)
         yield from self.revise(session, config, one=False)
         if session.stop.is_set():
             return
@@ -317,10 +322,16 @@ class Work:
         target = Path(tempfile.mkdtemp(prefix="latentrevise-")) / f"{folder.name}.zip"
         return zip_run(folder, extra, target)
 
-    def _save(self, session: Session) -> Path | None:
+    def _keep(self, session: Session) -> dict | None:
+        """Save, or a notice that says why not: a full disk must not stop what can go on in memory."""
+        try:
+            self._save(session)
+        except OSError as error:
+            return warning(f"This run could not be saved. {describe(error)}")
+        return None
+
+    def _save(self, session: Session) -> Path:
         run = session.run
-        if run is None:
-            return None
         session.folder = run_folder(self.runs_dir, session.run_id)
         return save_run(run.trace(), run.trajectory(), session.folder)
 

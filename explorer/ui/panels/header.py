@@ -27,13 +27,17 @@ def layout(page: Page) -> None:
 def payload(page: Page, session) -> dict:
     """What the header shows."""
     entry = page.host.loading(session.model)
+    if entry.state == "failed" and session.previous is not None:
+        session.refused = f"{entry.message} The page goes on with the model it had."
+        session.model, session.previous = session.previous, None
+        entry = page.host.loading(session.model)
     info = entry.model.info.model_dump() if entry.model else None
     if info:
         info["cached"] = entry.model.cached
     return {
         "state": entry.state,
         "progress": entry.progress,
-        "message": entry.message,
+        "message": entry.message or session.refused,
         "model": info,
         "map": page.host.map_status(entry.model)[1] if entry.model else None,
     }
@@ -59,8 +63,12 @@ def events(page: Page, demo: gr.Blocks) -> None:
     def load(name: str, request: gr.Request):
         session = page.session(request)
         name = (name or "").strip()
-        if name:
+        if name and name != session.model:
+            if page.host.loading(session.model).state == "ready":
+                session.previous = session.model
             session.model = name
+        if name:
+            session.refused = ""
             page.host.request(name)
         return payload(page, session), gr.Timer(active=True)
 

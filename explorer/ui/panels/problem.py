@@ -48,7 +48,7 @@ def layout(page: Page) -> None:
             page.sampling = sampling_controls()
     with gr.Row(elem_classes="lr-actions"):
         page.sample = gr.Button("Sample rollouts", variant="primary", elem_id="lr-sample", scale=0, min_width=180)
-        page.whole = gr.Button("Play the whole loop", elem_id="lr-whole", scale=0, min_width=180)
+        page.whole = gr.Button("Play the whole loop", elem_id="lr-whole", scale=0, min_width=220)
         page.cancel = gr.Button("Cancel", interactive=False, elem_id="lr-cancel", scale=0, min_width=100)
     page.notices["problem"] = View("notice.js", elem_id="lr-notice-problem")
 
@@ -85,18 +85,19 @@ def events(page: Page) -> None:
             info(f"{len(problems)} problems read."),
         )
 
-    def sample(request: gr.Request, key, question, answer, *sampling):
+    cut = len(page.sampling.all())
+
+    def sample(request: gr.Request, key, question, answer, *settings):
         session = page.session(request)
 
         def action():
             problem = typed_problem(question, answer, known(session).get(key))
-            return page.work.sample(session, problem, sampling_from(*sampling))
+            return page.work.sample(session, problem, sampling_from(*settings[:cut]), revision_of(settings[cut:]))
 
         yield from page.run("problem", "rollouts", session, action)
 
     def whole(request: gr.Request, key, question, answer, *settings):
         session = page.session(request)
-        cut = len(page.sampling.all())
         sampling, rest = settings[:cut], settings[cut:]
 
         def action():
@@ -120,6 +121,6 @@ def events(page: Page) -> None:
         show_progress_on=page.notices["problem"],
         api_visibility="private",
     )
-    page.sample.click(sample, [*problem, *page.sampling.all()], **model)
+    page.sample.click(sample, [*problem, *page.sampling.all(), *page.revision.all()], **model)
     page.whole.click(whole, [*problem, *page.sampling.all(), *page.revision.all(), page.samples], **model)
     page.cancel.click(page.stop, queue=False, **quiet)

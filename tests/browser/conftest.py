@@ -1,0 +1,169 @@
+"""A real `app.py` in a process of its own and a real Chromium in front of it.
+
+One server at a time, each in a temporary folder; pages note every console error and every request that leaves this machine.
+What it does not do: skip. Without Chromium the tests fail and say what to install.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
+
+from tests.conftest import tiny_network, tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_S = 180
+# A loaded two-core machine needs long for what takes a moment on an idle one; no test waits this long when all is well.
+PATIENCE_MS = 120_000
+ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+@dataclass
+class Server:
+    """A running app: its address, and where it writes runs."""
+
+    url: str
+    runs: Path
+    log: Path
+    process: subprocess.Popen
+
+    def folders(self) -> list[Path]:
+        """The runs on disk, oldest first."""
+        return sorted(path.parent for path in self.runs.glob("*/trace.json"))
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    """Start the app with these command-line arguments and environment variables; stop it at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runs, log = folder / "runs", folder / "server.log"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("LATENTREVISE_", "GRADIO_"))}
+    url = f"http://127.0.0.1:{port}/"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port), "--runs-dir", str(runs), *arguments],
+            cwd=ROOT,
+            env=inherited | {"PYTHONUNBUFFERED": "1"} | environment,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait_for_answer(url, process, log)
+        yield Server(url, runs, log, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_answer(url: str, process: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + START_LIMIT_S
+    # Never through a proxy: the page is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.fail(f"the app ended with {process.returncode} before it answered:\n{log.read_text()[-3000:]}")
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            opener.open(url, timeout=10).close()
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the app did not answer within {START_LIMIT_S} s:\n{log.read_text()[-3000:]}")
+
+
+# Package scope, not session: a second sync_playwright in the same process is refused, and other folders start their own.
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium: $CHROME, or one on the path, or playwright's own."""
+    found = os.environ.get("CHROME") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        except Error as error:
+            pytest.fail(
+                "No Chromium could be started: install it, set CHROME to its path, or run "
+                f"`python -m playwright install chromium`. ({str(error).splitlines()[0]})"
+            )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """One person's page, and what went wrong on it or left the machine."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    abroad: list[str] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    def watch(self) -> Visitor:
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._heard)
+        self.page.on("request", self._asked)
+        return self
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _asked(self, request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss"):
+            self.requests.append((address.path, request.post_data or ""))
+            if address.hostname != "127.0.0.1":
+                self.abroad.append(request.url)
+
+
+@pytest.fixture(scope="package")
+def visit(chromium):
+    """Open the app as a new visitor: `with visit(server, width=400) as visitor`."""
+
+    @contextlib.contextmanager
+    def open_page(server: Server, width: int = 1440, height: int = 900, **options) -> Iterator[Visitor]:
+        context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        visitor = Visitor(context.new_page()).watch()
+        visitor.page.goto(server.url)
+        yield visitor
+        context.close()
+
+    return open_page
+
+
+@pytest.fixture(scope="package")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A random causal model of two layers with its tokenizer, on disk: loads at once and speaks gibberish."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_tiny(folder)
+    return folder
+
+
+def save_tiny(folder: Path, context_length: int = 1024) -> None:
+    """Write the tests' tiny Llama with its tokenizer, as `save_pretrained` does."""
+    tokenizer = tiny_tokenizer()
+    network = tiny_network("llama", len(tokenizer))
+    network.config.max_position_embeddings = context_length
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,108 @@
+"""The app's page in the words of a person: fill in, press, wait, read. Shared by the browser tests.
+
+Waiting is always for a state, never for a time. What it does not do: check anything but that the thing asked for is there.
+"""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import Locator, Page, expect
+
+# The stage hangs its state on its own element, for tests and for nobody else.
+STAGE = "[...document.querySelectorAll('#lr-stage, #lr-stage *')].find((e) => e.lrStage)?.lrStage"
+
+
+def number(page: Page, label: str, value: float) -> None:
+    """Type into the number beside a slider and leave the field."""
+    field = page.get_by_label(f"number input for {label}", exact=True)
+    field.fill(str(value))
+    field.press("Tab")
+    expect(field).to_have_value(str(value))
+
+
+def sampling(page: Page, n: int, tokens: int) -> None:
+    """How many rollouts of how many tokens."""
+    number(page, "Rollouts N", n)
+    number(page, "Max new tokens", tokens)
+
+
+def write(page: Page, asked: str, answer: str) -> None:
+    """Type a problem of one's own."""
+    question(page).fill(asked)
+    gold(page).fill(answer)
+
+
+def question(page: Page) -> Locator:
+    """The field of the question."""
+    return page.get_by_role("textbox", name="Question", exact=True)
+
+
+def gold(page: Page) -> Locator:
+    """The field of the gold answer."""
+    return page.get_by_role("textbox", name="Gold answer")
+
+
+def wait_for_model(page: Page) -> None:
+    """Until the header says that the model is there."""
+    expect(page.locator(".lr-head-model")).to_have_attribute("data-state", "ready")
+
+
+def sample(page: Page) -> None:
+    """Press the button and wait until the rollouts are counted and the buttons are back."""
+    page.locator("#lr-sample").click()
+    expect(page.locator("#lr-cancel")).to_be_enabled()
+    rest(page)
+    expect(headline(page)).to_contain_text("pass@")
+
+
+def rest(page: Page) -> None:
+    """Until nothing runs for this page."""
+    expect(page.locator("#lr-cancel")).to_be_disabled()
+    expect(page.locator("#lr-sample")).to_be_enabled()
+
+
+def headline(page: Page) -> Locator:
+    """The rollouts' counts."""
+    return page.locator("#lr-rollouts .lr-headline")
+
+
+def notice(page: Page, where: str) -> Locator:
+    """What the page says to a person under one of its sections."""
+    return page.locator(f"#lr-notice-{where} .lr-notice")
+
+
+def player(page: Page, name: str) -> Locator:
+    """A button of the player: first, back, toggle, step, last; or restart."""
+    if name == "restart":
+        return page.locator("#lr-stage").get_by_role("button", name="Start over")
+    return page.locator("#lr-stage .lr-s-play-button").nth(["first", "back", "toggle", "step", "last"].index(name))
+
+
+def payload(page: Page) -> dict | None:
+    """What the stage was last given."""
+    return json.loads(page.evaluate(f"JSON.stringify(({STAGE})?.stage.payload ?? null)"))
+
+
+def point(page: Page) -> int:
+    """Which point of the trajectory is on screen."""
+    return page.evaluate(f"({STAGE}).point()")
+
+
+def view(page: Page) -> dict:
+    """The map's centre and zoom, once it has come to rest."""
+    page.wait_for_function(f"!({STAGE}).stage.map.flight")
+    return page.evaluate(f"({{ ...({STAGE}).view() }})")
+
+
+def wait_for_stage(page: Page, condition: str) -> dict:
+    """Until a JavaScript condition over the payload `p` and the point `j` holds; returns the payload."""
+    page.wait_for_function(
+        f"() => {{ const s = {STAGE}; const p = s?.stage.payload; const j = s?.point(); return Boolean(p && ({condition})); }}"
+    )
+    return payload(page)
+
+
+def sideways(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
