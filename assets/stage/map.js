@@ -323,7 +323,9 @@ export class MapView {
     }
 
     // Where each position began: an open ring.
-    const ring = M > 128 ? 2 : 3.6;
+    // At the start itself the ring stands around the current point.
+    const around = Math.max(0, 1 - (j + f));
+    const ring = (M > 128 ? 2 : 3.6) + (M > 128 ? 1.6 : 3) * around;
     ctx.globalAlpha = Math.max(0.55, crowd);
     ctx.strokeStyle = c.originalFill;
     ctx.lineWidth = M > 128 ? 1 : 1.6;
@@ -423,7 +425,7 @@ export class MapView {
       ctx.stroke();
     }
     ctx.beginPath();
-    ctx.arc(X(0, t), Y(0, t), 5, 0, 2 * Math.PI);
+    ctx.arc(X(0, t), Y(0, t), 5 + 5 * Math.max(0, 1 - (j + f)), 0, 2 * Math.PI);
     ctx.fillStyle = c.surface;
     ctx.fill();
     ctx.strokeStyle = c.originalFill;

@@ -5,7 +5,7 @@ import { h, num, percent, setAttr, setText } from "./dom.js";
 
 const SENTENCE = {
   hull: "A point stands at the same mixture of map places as its embedding is of embeddings: a step of γ is visibly γ of the way to its vertex.",
-  joint: "UMAP placed the neighbourhood and all steps together, so a point stands near what it truly resembles; straight steps may look bent.",
+  joint: "UMAP placed the neighbourhood and all steps together, so a point stands near what UMAP finds alike; straight steps may look bent.",
 };
 
 /** The payload's joint fit as a scene's parts, its axes scaled into [-1, 1]; null unless it is ready. */

@@ -14,6 +14,13 @@ const WHY = [
   "So read a vertex as a direction, not as a word the model would like to say. The position only ever takes the share γ of it per step; the exact mixture is listed above.",
 ];
 
+const STEP = [
+  ["○", "lr-s-c-original", "Every position starts at the embedding of its own token."],
+  ["∇", "lr-s-c-ink", "The gradient tells how the two losses change when it moves: toward the gold answer, away from the failed continuation."],
+  ["◆", "lr-s-c-vertex", "Of all tokens of the vocabulary, the one that lies lowest along that slope becomes its vertex."],
+  ["●", "lr-s-c-ink", "The position moves the share γ of the way there. So after k steps it is an exact mixture of at most k + 1 real tokens."],
+];
+
 export class Readout {
   constructor({ onSelect, onSeek, text }) {
     Object.assign(this, { onSelect, onSeek, text });
@@ -66,7 +73,13 @@ export class Readout {
       h("div", { class: "lr-s-sub-h" }, "Mixture over the steps", hint("Each column is one point of the trajectory; its height is shared among the tokens by their hull weights. Click a column to go there.")),
       h("div", { class: "lr-s-stack-box" }, this.chart, h("div", { class: "lr-s-stack-axis", "aria-hidden": "true" }, h("span", { text: "start" }), this.chartEnd)),
     );
-    this.blank = h("p", { class: "lr-s-read-blank", text: "Select a position on the map or in the token strip to see what it is made of." });
+    this.blank = h(
+      "div",
+      { class: "lr-s-read-blank" },
+      h("p", { text: "Select a position on the map or in the token strip to see what it is made of." }),
+      h("h4", { text: "What one step does" }),
+      h("ol", {}, ...STEP.map(([sign, cls, words]) => h("li", {}, h("span", { class: `lr-s-blank-sign ${cls}`, "aria-hidden": "true", text: sign }), words))),
+    );
     this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, this.nav), this.blank, this.body);
   }
 
