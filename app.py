@@ -1,4 +1,5 @@
-"""LatentRevise Explorer: `python app.py` opens the page. Settings come from the command line or the environment; see `--help`."""
+"""LatentRevise Explorer: `python app.py` opens the page. Settings come from the command line or the environment; see
+`--help`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import sys
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says; everything left out comes from the environment or the defaults (explorer/settings.py)."""
+    """What the command line says; everything left out comes from the environment or the defaults
+    (explorer/settings.py)."""
     parser = argparse.ArgumentParser(
         description="Watch a language model's failed reasoning being revised in latent space."
     )
@@ -42,9 +44,7 @@ def main() -> None:
 
         demo, launch, page = build(settings)
         page.host.request(settings.model)
-        app, url, _ = demo.launch(
-            server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch
-        )
+        _, url, _ = demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch)
         print(f"LatentRevise Explorer is ready at {url}", flush=True)
     except UserError as error:
         sys.exit(_say(str(error)))

@@ -1,7 +1,9 @@
-"""The headless verbs: `python -m explorer revise …` and `python -m explorer export …`. They call the same functions as the page.
+"""The headless verbs: `python -m explorer revise …` and `python -m explorer export …`. They call the same functions as
+the page.
 
-Exit code 0 on success, 2 on bad arguments or input with one clear line on standard error, 130 when interrupted, with everything finished kept.
-Progress goes to standard error; the last line of standard output is what a script wants to read.
+Exit code 0 on success, 2 on bad arguments or input with one clear line on standard error, 130 when interrupted, with
+everything finished kept. Progress goes to standard error; the last line of standard output is what a script wants to
+read.
 
 What it does not do: hold logic; `pipeline.py` does.
 """
@@ -206,17 +208,21 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
         if not tally["n"]:
             return f"  {name:<22} –"
         low, high = tally["interval"]
-        return f"  {name:<22} {tally['correct']:>3} of {tally['n']:<4} correct   95 % interval {100 * low:.0f}–{100 * high:.0f} %"
+        counted = f"{tally['correct']:>3} of {tally['n']:<4} correct"
+        return f"  {name:<22} {counted}   95 % interval {100 * low:.0f}–{100 * high:.0f} %"
 
     lines = [
-        f"{trace.model.id} ({trace.model.dtype}, {trace.model.device}); {trace.problem.question!r} -> {trace.problem.answer}"
+        f"{trace.model.id} ({trace.model.dtype}, {trace.model.device}); {trace.problem.question!r} -> "
+        f"{trace.problem.answer}"
     ]
     lines.append(row("before: rollouts", summary["before"]) + ("   zero-hit" if summary["zero_hit"] else ""))
     if trace.steps and trace.final:
         first = trace.steps[0]
         lines.append(
-            f"  revision: {len(trace.steps)} steps, {trace.status.value}; toward loss {first.toward_loss:.3f} -> {trace.final.toward_loss:.3f}, "
-            f"away loss {first.away_loss:.3f} -> {trace.final.away_loss:.3f} nats/token, gap {first.gap:.3f} -> {trace.final.gap:.3f}"
+            f"  revision: {len(trace.steps)} steps, {trace.status.value}; toward loss {first.toward_loss:.3f} -> "
+            f"{trace.final.toward_loss:.3f}, "
+            f"away loss {first.away_loss:.3f} -> {trace.final.away_loss:.3f} nats/token, gap {first.gap:.3f} -> "
+            f"{trace.final.gap:.3f}"
         )
         for name in Start:
             lines.append(row(f"after: {name.value}", summary["after"][name.value]))

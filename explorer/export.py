@@ -1,6 +1,8 @@
-"""Rows for training, made of runs: SFT (prompt, completion), DPO (prompt, chosen, rejected) and GRPO (prompt, answer, rescued traces).
+"""Rows for training, made of runs: SFT (prompt, completion), DPO (prompt, chosen, rejected) and GRPO (prompt, answer,
+rescued traces).
 
-All load with `datasets.load_dataset("json", …)` as they are and carry their provenance. Only continuations that were verified correct become rows.
+All load with `datasets.load_dataset("json", …)` as they are and carry their provenance. Only continuations that were
+verified correct become rows.
 A training trace needs tokens: its prefix is the projection of the revised embeddings, its continuation as sampled.
 
 What it does not do: decide whether a rescue is real (the controls), or train.
@@ -23,7 +25,8 @@ FORMATS = ("sft", "dpo", "grpo", "parquet")
 
 
 def rescued(trace: Trace) -> tuple[Continuation, ...]:
-    """Continuations of the revised embeddings or of their projection that were verified correct; the unrevised prefix's own hits are not rescues."""
+    """Continuations of the revised embeddings or of their projection that were verified correct; the unrevised
+    prefix's own hits are not rescues."""
     return tuple(
         item
         for item in trace.after
@@ -67,7 +70,8 @@ def dpo_rows(trace: Trace) -> list[dict[str, Any]]:
 
 
 def grpo_rows(trace: Trace) -> list[dict[str, Any]]:
-    """One row per rescued problem: the prompt, the gold answer, and the traces that may enter its group as off-policy members."""
+    """One row per rescued problem: the prompt, the gold answer, and the traces that may enter its group as off-policy
+    members."""
     rows = sft_rows(trace)
     if not rows:
         return []
@@ -144,7 +148,8 @@ def export_runs(path: Path, form: str, out: Path) -> int:
     rows = [row for trace in traces for row in make(trace)]
     if not rows:
         raise UserError(
-            f"No verified-correct continuation in {len(traces)} run(s) of {path}: nothing to export; revise with other settings or sample more."
+            f"No verified-correct continuation in {len(traces)} run(s) of {path}: nothing to export; revise with "
+            "other settings or sample more."
         )
     content = to_parquet(rows) if form == "parquet" else to_jsonl(rows)
     write_atomic(out, content)
@@ -164,6 +169,7 @@ tags: [latent-revise, {form}]
 {len(rows)} rows ({form}) over {problems} problem(s), made by LatentRevise Explorer (method: arXiv 2606.29938).
 Model(s): {", ".join(models)}. SHA-256 of the file: `{hashlib.sha256(content).hexdigest()}`.
 
-Rows come from continuations whose final answer was verified against the gold answer. A verified answer does not prove sound reasoning: the prefix was moved
-toward that answer, so look at the controls (decoy anchor, answer ban, equal compute) before you trust a rescue.
+Rows come from continuations whose final answer was verified against the gold answer. A verified answer does not
+prove sound reasoning: the prefix was moved toward that answer, so look at the controls (decoy anchor, answer ban,
+equal compute) before you trust a rescue.
 """

@@ -1,6 +1,7 @@
 """A short name for a vocabulary matrix, so that a trace, a map and an export can say which weights they belong to.
 
-What it does not do: tell apart models that share their embeddings and differ elsewhere; `ModelInfo.revision` is for that.
+What it does not do: tell apart models that share their embeddings and differ elsewhere; `ModelInfo.revision` is for
+that.
 """
 
 from __future__ import annotations

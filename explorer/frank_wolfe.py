@@ -1,8 +1,9 @@
 """Frank-Wolfe over a product of convex hulls: one hull of the vocabulary's rows per prefix position. Pure torch.
 
-The feasible set of position t is conv{V_w : w in the vocabulary}; the positions are independent, so the linear minimisation oracle
-(LMO) is one matrix product and an argmin per position, and the duality gap is a sum over positions (Jaggi 2013, "Revisiting
-Frank-Wolfe", Algorithm 1 and equation 2; LatentRevise, arXiv 2606.29938, for the hull of the vocabulary).
+The feasible set of position t is conv{V_w : w in the vocabulary}; the positions are independent, so the linear
+minimisation oracle (LMO) is one matrix product and an argmin per position, and the duality gap is a sum over positions
+(Jaggi 2013, "Revisiting Frank-Wolfe", Algorithm 1 and equation 2; LatentRevise, arXiv 2606.29938, for the hull of the
+vocabulary).
 
     s_t  = argmin_w <G_t, V_w>            the vertex
     gap  = sum_t <G_t, E_t - V[s_t]>      >= 0; for a convex objective an upper bound on f(E) - min f
@@ -10,7 +11,8 @@ Frank-Wolfe", Algorithm 1 and equation 2; LatentRevise, arXiv 2606.29938, for th
 
 After k steps each position is an explicit convex combination of at most k+1 rows; `hull_weights` gives it.
 
-What it does not do: know a language model, a tokenizer or a screen. It takes functions and tensors, and imports nothing of ours.
+What it does not do: know a language model, a tokenizer or a screen. It takes functions and tensors, and imports nothing
+of ours.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-# Rows scored at once by the oracle and the projection: bounds the (positions × rows) table to some tens of MB for 512 positions.
+# Rows scored at once by the oracle and the projection: bounds the (positions × rows) table to some tens of MB for 512
+# positions.
 CHUNK_ROWS = 16_384
 
 
@@ -33,7 +36,8 @@ class Objective(Protocol):
         """The objective at x (positions, hidden); called by the line search only."""
 
     def value_and_gradient(self, x: Tensor) -> tuple[float, Tensor, Any]:
-        """The objective at x, its gradient of x's shape, and anything that the caller wants to find on the step again."""
+        """The objective at x, its gradient of x's shape, and anything that the caller wants to find on the step
+        again."""
 
 
 StepRule = Callable[[int, Objective, Tensor, Tensor, float, float], float]
@@ -63,7 +67,8 @@ def linear_minimisation(gradient: Tensor, rows: Tensor, allowed: Tensor | None =
         allowed: (vocabulary,) bool, rows that may be picked; None allows all.
 
     Returns:
-        (positions,) int64 indices into rows. The lowest index wins a tie, so the result does not depend on the chunking.
+        (positions,) int64 indices into rows. The lowest index wins a tie, so the result does not depend on the
+        chunking.
 
     Raises:
         ValueError: no row is allowed.
@@ -84,7 +89,8 @@ def linear_minimisation(gradient: Tensor, rows: Tensor, allowed: Tensor | None =
 
 
 def duality_gap(gradient: Tensor, x: Tensor, vertex_rows: Tensor) -> float:
-    """Sum over positions of <G_t, x_t - V[s_t]>, in the objective's unit; all three arguments are (positions, hidden)."""
+    """Sum over positions of <G_t, x_t - V[s_t]>, in the objective's unit; all three arguments are (positions,
+    hidden)."""
     return float((gradient * (x - vertex_rows)).sum())
 
 
@@ -166,10 +172,11 @@ def harmonic_step() -> StepRule:
 
 
 def line_search_step(largest: float, sufficient: float = 0.1, halvings: int = 8) -> StepRule:
-    """Backtracking: the largest of `largest`, `largest`/2, … that lowers the objective by at least sufficient · step · gap (Armijo).
+    """Backtracking: the largest of `largest`, `largest`/2, … that lowers the objective by at least sufficient · step ·
+    gap (Armijo).
 
-    The gap is minus the directional derivative, so this is the usual sufficient-decrease test. Returns 0 when no trial passes:
-    the solver then stops. Our choice; the paper's public text is silent.
+    The gap is minus the directional derivative, so this is the usual sufficient-decrease test. Returns 0 when no trial
+    passes: the solver then stops. Our choice; the paper's public text is silent.
     """
 
     def rule(k: int, objective: Objective, x: Tensor, direction: Tensor, value: float, gap: float) -> float:
@@ -201,7 +208,8 @@ def frank_wolfe(
         allowed: (vocabulary,) bool, rows the oracle may pick; None allows all.
         first_step: index of the first step, for a run that is taken up again.
 
-    Ends by itself only when a line search finds no step that helps (the point is a minimum as far as the search can tell).
+    Ends by itself only when a line search finds no step that helps (the point is a minimum as far as the search can
+    tell).
     """
     x, k = start, first_step
     while True:

@@ -1,10 +1,12 @@
 """The one in-process user of transformers: a frozen causal model seen as embeddings in, log-probabilities out.
 
-Gives the revision loop what arXiv 2606.29938 needs: the vocabulary rows as the model consumes them (V), a prompt that is read once, the toward and
-away losses with their gradients with respect to prefix embeddings, and sampling that goes on from tokens or from embeddings.
+Gives the revision loop what arXiv 2606.29938 needs: the vocabulary rows as the model consumes them (V), a prompt that
+is read once, the toward and away losses with their gradients with respect to prefix embeddings, and sampling that goes
+on from tokens or from embeddings.
 
-Two ways to run, chosen when the model loads by comparing them on a short probe: `cached` (the prompt's keys and values are computed
-once and shared) and `plain` (the whole sequence is read again each time), for families whose cache can't be shared. Which one is in use is on `info`.
+Two ways to run, chosen when the model loads by comparing them on a short probe: `cached` (the prompt's keys and values
+are computed once and shared) and `plain` (the whole sequence is read again each time), for families whose cache can't
+be shared. Which one is in use is on `info`.
 
 What it does not do: decide a step, judge an answer, draw anything.
 """
@@ -30,10 +32,11 @@ CHUNK_ROWS = 8_192
 
 
 class Context:
-    """Tokens or embeddings that a model has read, for `rows` sequences of equal length; forks share the memory of what was read.
+    """Tokens or embeddings that a model has read, for `rows` sequences of equal length; forks share the memory of what
+    was read.
 
-    The last token of a prompt stays in `tail` and is read with whatever comes next, so that logits right after the prompt cost no second
-    reading. A context is extended in place by `extend`; fork first to keep the original.
+    The last token of a prompt stays in `tail` and is read with whatever comes next, so that logits right after the
+    prompt cost no second reading. A context is extended in place by `extend`; fork first to keep the original.
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class Context:
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean negative log-likelihoods in nats per scored token; gradients (prefix, hidden) float32, or None where not asked for."""
+    """Mean negative log-likelihoods in nats per scored token; gradients (prefix, hidden) float32, or None where not
+    asked for."""
 
     toward: float
     away: float
@@ -98,7 +102,8 @@ class Losses:
 
 
 class LanguageModel:
-    """A frozen causal language model with its tokenizer. Safe to share between runs; calls must not overlap (the app queues them)."""
+    """A frozen causal language model with its tokenizer. Safe to share between runs; calls must not overlap (the app
+    queues them)."""
 
     def __init__(self, network: torch.nn.Module, tokenizer, *, id: str, source: str = "local", revision: str = ""):
         """Wrap a loaded network. Raises `UserError` if it does not accept input embeddings."""
@@ -125,7 +130,7 @@ class LanguageModel:
         )
         self._texts: dict[int, str] = {}
 
-    # -- loading ---------------------------------------------------------------------------------------------------------------
+    # -- loading -----------------------------------------------------------------------------------
 
     @classmethod
     def load(
@@ -147,7 +152,8 @@ class LanguageModel:
             source: hub, local or wheel.
             revision: commit or file hash, for provenance.
             device: auto, cpu, cuda, cuda:1, mps.
-            dtype: auto, float32, bfloat16, float16. Auto: bfloat16 on CUDA (float16 where the GPU lacks it), float32 elsewhere.
+            dtype: auto, float32, bfloat16, float16. Auto: bfloat16 on CUDA (float16 where the GPU lacks it), float32
+                elsewhere.
             trust_remote_code: run code that comes with the weights; the operator's choice, off by default.
 
         Raises:
@@ -169,13 +175,15 @@ class LanguageModel:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, json.JSONDecodeError) as error:
             raise UserError(
-                f"The weights of {id} could not be loaded ({_first_sentence(error)}): use a causal language model saved as safetensors, "
+                f"The weights of {id} could not be loaded ({_first_sentence(error)}): use a causal language model "
+                "saved as safetensors, "
                 "or remove the damaged copy so that it is fetched again."
             ) from error
         return cls(network.to(where), tokenizer, id=id, source=source, revision=revision)
 
     def _vocabulary_rows(self) -> Tensor:
-        """V (vocab_size, hidden): what the embedding module gives for every id. Families that scale inside the module differ from the raw matrix."""
+        """V (vocab_size, hidden): what the embedding module gives for every id. Families that scale inside the module
+        differ from the raw matrix."""
         count = self._embed.weight.shape[0] if hasattr(self._embed, "weight") else self.network.config.vocab_size
         with torch.no_grad():
             weight = getattr(self._embed, "weight", None)
@@ -189,7 +197,8 @@ class LanguageModel:
         return torch.cat(parts)
 
     def _real_tokens(self) -> Tensor | None:
-        """(vocab_size,) bool: rows that stand for a token. Some families pad the matrix with rows that no token has; None if all are real."""
+        """(vocab_size,) bool: rows that stand for a token. Some families pad the matrix with rows that no token has;
+        None if all are real."""
         known = len(self.tokenizer)
         if known >= self.vocabulary.shape[0]:
             return None
@@ -224,7 +233,8 @@ class LanguageModel:
                 ) from error
             if (from_embeddings - from_ids).abs().max() > tolerance * scale:
                 raise UserError(
-                    "This model answers differently to embeddings than to tokens, so its prefix can't be moved: choose another family."
+                    "This model answers differently to embeddings than to tokens, so its prefix can't be moved: "
+                    "choose another family."
                 )
             try:
                 cache = self._read_cached(embeddings[:, :5])
@@ -239,10 +249,11 @@ class LanguageModel:
         error = max(float((logits - from_ids).abs().max()), float((again - from_ids).abs().max()))
         return error <= tolerance * float(scale)
 
-    # -- tokens ----------------------------------------------------------------------------------------------------------------
+    # -- tokens ------------------------------------------------------------------------------------
 
     def prompt(self, question: str) -> Prompt:
-        """The question in the chat template, ready for the model's answer. Models without a template get a plain "Question / Answer" frame.
+        """The question in the chat template, ready for the model's answer. Models without a template get a plain
+        "Question / Answer" frame.
 
         Raises:
             UserError: the prompt leaves no room for an answer in the model's context.
@@ -257,7 +268,8 @@ class LanguageModel:
             ids = self.tokenizer(text)["input_ids"]
         if len(ids) + 16 > self.context_length:
             raise UserError(
-                f"The question is {len(ids):,} tokens long and the model's context is {self.context_length:,}: shorten the question."
+                f"The question is {len(ids):,} tokens long and the model's context is {self.context_length:,}: "
+                "shorten the question."
             )
         return Prompt(text=text, token_ids=tuple(ids))
 
@@ -287,7 +299,8 @@ class LanguageModel:
         return self._texts[token]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Texts of the tokens that, joined, are exactly `decode(ids)`; a character made of several tokens is given to its last one."""
+        """Texts of the tokens that, joined, are exactly `decode(ids)`; a character made of several tokens is given to
+        its last one."""
         pieces, done = [], 0
         for end in range(1, len(ids) + 1):
             text = self.decode(ids[:end])
@@ -300,7 +313,8 @@ class LanguageModel:
     def anchor(self, prefix: Sequence[int], connector: str, answer: str, continuation: Sequence[int] = ()) -> Anchor:
         """Connector + gold answer as they would stand after the prefix.
 
-        An empty connector is the direct anchor: the answer takes the place of the failed continuation's next words, with the same space before it.
+        An empty connector is the direct anchor: the answer takes the place of the failed continuation's next words,
+            with the same space before it.
         """
         if not connector and self.decode(continuation[:4]).startswith(" "):
             connector = " "
@@ -315,7 +329,8 @@ class LanguageModel:
             spans = encoded["offset_mapping"][len(prefix) :]
             anchor_ids = ids[len(prefix) :]
         elif self.tokenizer.is_fast:
-            # The prefix does not survive re-tokenising (it was sampled otherwise, or the cut falls inside a word): keep it, tokenise the rest alone.
+            # The prefix does not survive re-tokenising (it was sampled otherwise, or the cut falls inside a word): keep
+            # it, tokenise the rest alone.
             alone = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             start, spans, anchor_ids = len(connector), alone["offset_mapping"], alone["input_ids"]
         else:
@@ -327,14 +342,15 @@ class LanguageModel:
             raise UserError("The gold answer gives no tokens with this model: type another form of it.")
         return Anchor(text=text, token_ids=tuple(anchor_ids), answer_span=(first, len(anchor_ids)))
 
-    # -- reading and scoring ---------------------------------------------------------------------------------------------------
+    # -- reading and scoring -----------------------------------------------------------------------
 
     def rows(self, ids: Sequence[int]) -> Tensor:
         """V[ids] as (len(ids), hidden) float32: where the prefix embeddings start."""
         return self.vocabulary[torch.as_tensor(list(ids), device=self.device, dtype=torch.int64)].float()
 
     def forward(self, embeddings: Tensor, cache: object | None, keep: int) -> Tensor:
-        """One pass of the network over (rows, new, hidden) embeddings; (rows, keep, vocab_size) float32 logits of the last `keep` positions."""
+        """One pass of the network over (rows, new, hidden) embeddings; (rows, keep, vocab_size) float32 logits of the
+        last `keep` positions."""
         extra = {"logits_to_keep": keep} if self._keeps_logits else {}
         output = self.network(
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, return_dict=True, **extra
@@ -342,7 +358,8 @@ class LanguageModel:
         return output.logits[:, -keep:].float()
 
     def _read_cached(self, embeddings: Tensor) -> object | None:
-        """Keys and values of (1, length, hidden) embeddings, or None for families whose layers keep another kind of state."""
+        """Keys and values of (1, length, hidden) embeddings, or None for families whose layers keep another kind of
+        state."""
         from transformers import DynamicCache
         from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -370,7 +387,8 @@ class LanguageModel:
         toward: bool = True,
         away: bool = True,
     ) -> Losses:
-        """The two losses of the objective and, if asked, their gradients with respect to the prefix (arXiv 2606.29938; method.md, "Objective").
+        """The two losses of the objective and, if asked, their gradients with respect to the prefix (arXiv 2606.29938;
+        method.md, "Objective").
 
         Args:
             context: the prompt, read once.
@@ -403,7 +421,7 @@ class LanguageModel:
         (toward_loss, toward_gradient), (away_loss, away_gradient) = found
         return Losses(toward_loss, away_loss, toward_gradient, away_gradient)
 
-    # -- sampling --------------------------------------------------------------------------------------------------------------
+    # -- sampling ----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def sample(
@@ -411,8 +429,8 @@ class LanguageModel:
     ) -> Iterator[list[tuple[int, int | None]]]:
         """Sample `sampling.n` continuations side by side, one token for each unfinished row at a time.
 
-        Each row draws from its own random stream (seed, stream, row), by inverting the distribution function, so a row does not depend on when
-        other rows finish. Temperature 0 is greedy. A row that ends leaves the batch.
+        Each row draws from its own random stream (seed, stream, row), by inverting the distribution function, so a row
+        does not depend on when other rows finish. Temperature 0 is greedy. A row that ends leaves the batch.
 
         Args:
             context: the prompt, read.
@@ -448,7 +466,8 @@ class LanguageModel:
 
 
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> Tensor:
-    """Turn logits and uniform draws into tokens by inverting the cumulative distribution (nucleus sampling: Holtzman et al. 2020).
+    """Turn logits and uniform draws into tokens by inverting the cumulative distribution (nucleus sampling: Holtzman et
+    al. 2020).
 
     Args:
         logits: (rows, vocab_size) float32.
@@ -470,7 +489,8 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
         before = probabilities.double().cumsum(dim=-1) - probabilities
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
     cumulative = probabilities.double().cumsum(dim=-1)
-    # right=True finds the first index whose cumulative mass exceeds the draw, so a token of probability 0 is never drawn.
+    # right=True finds the first index whose cumulative mass exceeds the draw, so a token of probability 0 is never
+    # drawn.
     chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
     chosen = chosen.clamp_max(cumulative.shape[-1] - 1)
     return (order.gather(-1, chosen) if top_p < 1.0 else chosen)[:, 0]

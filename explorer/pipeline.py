@@ -49,7 +49,8 @@ from explorer.rollout import JudgeLike, Sampling, sample_and_judge
 from explorer.settings import Settings
 from explorer.split import split_at
 
-# Random streams of one run's samplings. The three arms of "after" share one, so that they are compared on common random numbers.
+# Random streams of one run's samplings. The three arms of "after" share one, so that they are compared on common random
+# numbers.
 STREAM_BEFORE, STREAM_AFTER = 0, 1
 
 Cancelled = Callable[[], bool]
@@ -83,7 +84,7 @@ class Run:
     status: RunStatus = RunStatus.PAUSED
     message: str = ""
 
-    # -- problem ---------------------------------------------------------------------------------------------------------------
+    # -- problem -----------------------------------------------------------------------------------
 
     @classmethod
     def start(cls, model: LanguageModel, problem: Problem, sampling: SamplingConfig) -> Run:
@@ -96,8 +97,8 @@ class Run:
         room = model.context_length - len(prompt.token_ids)
         if sampling.max_new_tokens > room:
             raise UserError(
-                f"The prompt takes {len(prompt.token_ids):,} of the model's {model.context_length:,} tokens, which leaves {room:,}: "
-                f"ask for at most {room:,} new tokens."
+                f"The prompt takes {len(prompt.token_ids):,} of the model's {model.context_length:,} tokens, "
+                f"which leaves {room:,}: ask for at most {room:,} new tokens."
             )
         begun = time.perf_counter()
         context = model.read(prompt.token_ids)
@@ -105,7 +106,7 @@ class Run:
         run._add_cost("prompt", time.perf_counter() - begun, len(prompt.token_ids))
         return run
 
-    # -- rollouts --------------------------------------------------------------------------------------------------------------
+    # -- rollouts ----------------------------------------------------------------------------------
 
     def roll_out(self, judge: JudgeLike, cancelled: Cancelled = never) -> Iterator[Sampling]:
         """Sample N rollouts and judge them; `before` grows as they end, so leaving early keeps what had ended."""
@@ -128,13 +129,14 @@ class Run:
         """How many of the rollouts are correct; 0 of N is zero-hit."""
         return sum(rollout.verdict is Verdict.CORRECT for rollout in self.before)
 
-    # -- split -----------------------------------------------------------------------------------------------------------------
+    # -- split -------------------------------------------------------------------------------------
 
     def split_at(self, rollout: int, m: int, config: RevisionConfig) -> None:
         """Cut a failed rollout after its first m tokens and lay the anchor; forgets an earlier revision of this run.
 
         Raises:
-            UserError: no such rollout, it is correct, the split leaves no prefix or no continuation, or all is too long for the context.
+            UserError: no such rollout, it is correct, the split leaves no prefix or no continuation, or all is too long
+                for the context.
         """
         if not 0 <= rollout < len(self.before):
             raise UserError(f"There is no rollout {rollout}: choose one of 0 to {len(self.before) - 1}.")
@@ -148,7 +150,8 @@ class Run:
         longest = len(self.prompt.token_ids) + m + max(len(split.continuation_token_ids), len(anchor.token_ids))
         if longest > self.model.context_length:
             raise UserError(
-                f"Prompt, prefix and continuation take {longest:,} tokens and the model reads {self.model.context_length:,}: choose a shorter prefix."
+                f"Prompt, prefix and continuation take {longest:,} tokens and the model reads "
+                f"{self.model.context_length:,}: choose a shorter prefix."
             )
         self.split, self.anchor, self.config = split, anchor, config
         self.objective = RevisionObjective(self.model, self.context, anchor, split.continuation_token_ids, config)
@@ -158,13 +161,14 @@ class Run:
         self.cost.pop("after", None)
         self.status, self.message = RunStatus.PAUSED, ""
 
-    # -- revision --------------------------------------------------------------------------------------------------------------
+    # -- revision ----------------------------------------------------------------------------------
 
     def revise(self, until: int | None = None, cancelled: Cancelled = never) -> Iterator[RevisionStep]:
-        """Take Frank-Wolfe steps from where the run stands until `until` steps are taken in all (default: the planned number).
+        """Take Frank-Wolfe steps from where the run stands until `until` steps are taken in all (default: the planned
+        number).
 
-        Pausing is leaving the loop, or a `cancelled` that turns true; calling again goes on from there. When the planned end is reached the last
-        point is evaluated too (`final`), and the status says completed or converged.
+        Pausing is leaving the loop, or a `cancelled` that turns true; calling again goes on from there. When the
+        planned end is reached the last point is evaluated too (`final`), and the status says completed or converged.
         """
         if self.objective is None or self.split is None or self.config is None:
             raise UserError("Nothing is split yet: choose a failed rollout and where its prefix ends.")
@@ -209,7 +213,7 @@ class Run:
         if self.final is None:
             self.final = evaluate(self.model, self.objective, self.embeddings[-1].to(self.model.device))
 
-    # -- after -----------------------------------------------------------------------------------------------------------------
+    # -- after -------------------------------------------------------------------------------------
 
     def continue_from(
         self,
@@ -219,7 +223,8 @@ class Run:
         starts: tuple[Start, ...] = (Start.REVISED, Start.PROJECTED, Start.ORIGINAL),
         cancelled: Cancelled = never,
     ) -> Iterator[tuple[Start, Sampling]]:
-        """Sample continuations at one budget from the revised embeddings, their projection to tokens, and the unrevised prefix.
+        """Sample continuations at one budget from the revised embeddings, their projection to tokens, and the unrevised
+        prefix.
 
         Args:
             judge: compares answers.
@@ -270,10 +275,11 @@ class Run:
             if cancelled():
                 return
 
-    # -- the record ------------------------------------------------------------------------------------------------------------
+    # -- the record --------------------------------------------------------------------------------
 
     def trace(self, status: RunStatus | None = None, message: str | None = None) -> Trace:
-        """A frozen picture of the run as it stands; an unfinished revision is written as cancelled, since no reader can go on with it."""
+        """A frozen picture of the run as it stands; an unfinished revision is written as cancelled, since no reader
+        can go on with it."""
         status = status or self.status
         if status in (RunStatus.RUNNING, RunStatus.PAUSED):
             started = self.split is not None and len(self.steps) < self.config.steps

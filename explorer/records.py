@@ -1,8 +1,8 @@
 """The values that flow through the explorer: frozen, tuples not lists, no model, no screen.
 
-They mirror the trace on disk (schema version 1), field for field, so that a record and its JSON never disagree. Token ids are
-plain integers, losses are nats per token, distances are L2 in the model's embedding space. Records hold no live tensor:
-the trajectory of embeddings lies beside the trace as safetensors.
+They mirror the trace on disk (schema version 1), field for field, so that a record and its JSON never disagree. Token
+ids are plain integers, losses are nats per token, distances are L2 in the model's embedding space. Records hold no live
+tensor: the trajectory of embeddings lies beside the trace as safetensors.
 
 What it does not do: read or write files (`store.py`), compute anything that needs a model.
 """
@@ -82,7 +82,8 @@ class Problem(Record):
 
 
 class ModelInfo(Record):
-    """Which weights ran, where and in which number format. `fingerprint` is a short hash of the vocabulary embeddings."""
+    """Which weights ran, where and in which number format. `fingerprint` is a short hash of the vocabulary
+    embeddings."""
 
     id: str
     source: str  # hub | local | wheel
@@ -112,7 +113,8 @@ class SamplingConfig(Record):
 
 
 class Rollout(Record):
-    """Sampled tokens up to the end token, which is in neither `token_ids` nor `text`, the answer found in them, the verdict and its reason."""
+    """Sampled tokens up to the end token, which is in neither `token_ids` nor `text`, the answer found in them, the
+    verdict and its reason."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -125,8 +127,9 @@ class Rollout(Record):
 class Continuation(Rollout):
     """A rollout sampled after a prefix: `step` is the index into the trajectory it continued, `start` from what.
 
-    `token_ids` and `text` hold the new tokens only. `prefix_token_ids` are the real tokens that stand for the prefix (the
-    projection for `revised` and `projected`, the original ones for `original`), and `prefix_text` is their text: a training trace is `prefix_text` + `text`.
+    `token_ids` and `text` hold the new tokens only. `prefix_token_ids` are the real tokens that stand for the prefix
+    (the projection for `revised` and `projected`, the original ones for `original`), and `prefix_text` is their text: a
+    training trace is `prefix_text` + `text`.
     """
 
     step: int
@@ -136,7 +139,8 @@ class Continuation(Rollout):
 
 
 class Split(Record):
-    """Where a failed rollout is cut: the reasoning prefix (M tokens) that is revised, and the failed continuation (C tokens)."""
+    """Where a failed rollout is cut: the reasoning prefix (M tokens) that is revised, and the failed continuation (C
+    tokens)."""
 
     rollout: int
     prefix_token_ids: tuple[int, ...]
@@ -144,7 +148,8 @@ class Split(Record):
 
 
 class Anchor(Record):
-    """Connector text + gold answer as they stand after the prefix; only `answer_span` [start, end) of `token_ids` is scored."""
+    """Connector text + gold answer as they stand after the prefix; only `answer_span` [start, end) of `token_ids` is
+    scored."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -154,9 +159,10 @@ class Anchor(Record):
 class RevisionConfig(Record):
     """Everything that shapes a revision.
 
-    objective = toward_weight · toward_loss − away_weight · away_loss; `toward_weight` 0 is the "away only" ablation, `away_weight` (λ) 0
-    the "toward only" one. `step_size` is γ of the constant rule. `gap_tolerance` ends a run early when the Frank-Wolfe gap
-    falls below it (0: never). Nothing in a revision is random, so it has no seed: the sampling's is the run's.
+    objective = toward_weight · toward_loss − away_weight · away_loss; `toward_weight` 0 is the "away only" ablation,
+    `away_weight` (λ) 0 the "toward only" one. `step_size` is γ of the constant rule. `gap_tolerance` ends a run early
+    when the Frank-Wolfe gap falls below it (0: never). Nothing in a revision is random, so it has no seed: the
+    sampling's is the run's.
     """
 
     steps: int = Field(10, ge=1, le=200)
@@ -172,7 +178,8 @@ class RevisionConfig(Record):
 
 
 class Evaluation(Record):
-    """The objective and its parts at one point of the trajectory (nats per scored token), and the Frank-Wolfe gap there."""
+    """The objective and its parts at one point of the trajectory (nats per scored token), and the Frank-Wolfe gap
+    there."""
 
     toward_loss: float
     away_loss: float
@@ -183,8 +190,8 @@ class Evaluation(Record):
 class RevisionStep(Record):
     """The move from embeddings[k] to embeddings[k+1]; one number or token id per prefix position where plural.
 
-    `toward_loss`, `away_loss`, `objective`, `gap` and the gradients are taken at embeddings[k]; `nearest` and `moved` (L2 distance from
-    the start) at embeddings[k+1].
+    `toward_loss`, `away_loss`, `objective`, `gap` and the gradients are taken at embeddings[k]; `nearest` and `moved`
+    (L2 distance from the start) at embeddings[k+1].
     """
 
     k: int
@@ -202,7 +209,8 @@ class RevisionStep(Record):
 
 
 class StageCost(Record):
-    """What a stage cost: wall-clock seconds, and forward-token equivalents (a backward pass counts as one more forward)."""
+    """What a stage cost: wall-clock seconds, and forward-token equivalents (a backward pass counts as one more
+    forward)."""
 
     seconds: float = 0.0
     forward_tokens: int = 0

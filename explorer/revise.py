@@ -1,7 +1,8 @@
-"""The revision of one failed rollout: a generator that yields one `RevisionStep` per Frank-Wolfe step (arXiv 2606.29938).
+"""The revision of one failed rollout: a generator that yields one `RevisionStep` per Frank-Wolfe step (arXiv
+2606.29938).
 
-f(E) = toward_weight · toward(E) − away_weight · away(E), minimised over the hull of the vocabulary from the prefix tokens' own rows.
-Both gradients are kept apart, because the conflict between them is what a learner wants to see.
+f(E) = toward_weight · toward(E) − away_weight · away(E), minimised over the hull of the vocabulary from the prefix
+tokens' own rows. Both gradients are kept apart, because the conflict between them is what a learner wants to see.
 
 What it does not do: sample (`rollout.py`), choose the split (`split.py`), write files (`store.py`).
 """
@@ -62,7 +63,8 @@ class RevisionObjective:
         gradient = self.config.toward_weight * losses.toward_gradient - self.config.away_weight * losses.away_gradient
         if not torch.isfinite(gradient).all():
             raise UserError(
-                "The gradient is not finite in this number format: load the model as float32 or bfloat16 and start over."
+                "The gradient is not finite in this number format: load the model as float32 or bfloat16 and "
+                "start over."
             )
         return self._combine(losses.toward, losses.away), gradient, losses
 
@@ -77,7 +79,8 @@ def rule_of(config: RevisionConfig) -> StepRuleFunction:
 
 
 def allowed_rows(model: LanguageModel, anchor: Anchor, config: RevisionConfig) -> Tensor | None:
-    """(vocab_size,) bool of rows that the oracle may pick, or None for all. The answer ban takes out the scored answer's tokens.
+    """(vocab_size,) bool of rows that the oracle may pick, or None for all. The answer ban takes out the scored
+    answer's tokens.
 
     A token that is only white space is not banned with the answer: it gives nothing away.
     """
@@ -111,8 +114,8 @@ def revise(
         first_step: index k of the first step taken.
 
     Yields:
-        (the record of step k, embeddings[k+1] as (M, hidden) float32 on the model's device). Ends by itself only when a line search
-        finds no step that lowers the objective.
+        (the record of step k, embeddings[k+1] as (M, hidden) float32 on the model's device). Ends by itself only when a
+        line search finds no step that lowers the objective.
     """
     config = objective.config
     origin = model.rows(split.prefix_token_ids)

@@ -1,4 +1,5 @@
-"""From a prompt (or a prefix) to judged rollouts, one decoding step at a time, so that a screen can show them grow and a person can stop.
+"""From a prompt (or a prefix) to judged rollouts, one decoding step at a time, so that a screen can show them grow and
+a person can stop.
 
 What it does not do: know how tokens are sampled (`model.py`) or answers compared (`verdict.py`).
 """
@@ -19,12 +20,14 @@ from explorer.records import FinishReason, Rollout, SamplingConfig, StageCost, V
 class JudgeLike(Protocol):
     """What judging needs: `verdict.Judge`, or a fake in tests."""
 
-    def judge(self, gold: str, text: str, *, cut_off: bool): ...
+    def judge(self, gold: str, text: str, *, cut_off: bool):
+        """A judgement with `verdict`, `answer` and `reason`."""
 
 
 @dataclass
 class Sampling:
-    """A sampling under way. `drafts` holds each row's token ids so far; `rollouts` the finished and judged ones, by row."""
+    """A sampling under way. `drafts` holds each row's token ids so far; `rollouts` the finished and judged ones, by
+    row."""
 
     n: int
     drafts: list[list[int]] = field(default_factory=list)
@@ -83,8 +86,8 @@ def sample_and_judge(
         cut_off = finish is FinishReason.LENGTH
         judgement = judge.judge(gold, text, cut_off=cut_off)
         if text_before and judgement.verdict is not Verdict.UNJUDGED:
-            # An equation may begin before the cut, so the whole is judged; but only if the continuation states an answer of its own:
-            # a prefix that holds the answer must not be counted as having reached it.
+            # An equation may begin before the cut, so the whole is judged; but only if the continuation states an
+            # answer of its own: a prefix that holds the answer must not be counted as having reached it.
             judgement = judge.judge(gold, text_before + text, cut_off=cut_off)
         state.rollouts[row] = Rollout(
             token_ids=tuple(state.drafts[row]),

@@ -1,7 +1,8 @@
 """Runs on disk and back: `trace.json` and `trajectory.safetensors` in one folder, schema version 1.
 
-A run is written to a temporary folder beside its place and renamed when whole, so a reader never meets half of one; replacing an older version of the
-same run goes through a rename too, and `load_run` finds the older one should the process have been killed in between.
+A run is written to a temporary folder beside its place and renamed when whole, so a reader never meets half of one;
+replacing an older version of the same run goes through a rename too, and `load_run` finds the older one should the
+process have been killed in between.
 
 What it does not do: make rows for training (`export.py`).
 """
@@ -110,7 +111,8 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {version!r} and this explorer reads {SCHEMA_VERSION}: open it with the version that wrote it."
+            f"{path} has schema version {version!r} and this explorer reads {SCHEMA_VERSION}: open it with the "
+            "version that wrote it."
         )
     try:
         trace = Trace.model_validate_json(path.read_bytes())
@@ -135,7 +137,8 @@ def _load_trajectory(folder: Path, trace: Trace) -> Tensor | None:
     expected = (len(trace.steps) + 1, len(trace.split.prefix_token_ids), trace.model.hidden_size)
     if tuple(embeddings.shape) != expected:
         raise UserError(
-            f"{path} holds {tuple(embeddings.shape)} embeddings where the trace says {expected}: use a whole copy of the run."
+            f"{path} holds {tuple(embeddings.shape)} embeddings where the trace says {expected}: use a whole copy "
+            "of the run."
         )
     return embeddings
 
@@ -156,7 +159,8 @@ def find_runs(path: Path) -> list[Path]:
 
 
 def zip_run(folder: Path, extra: dict[str, bytes], target: Path) -> Path:
-    """One file to take home: the run's folder and extra files (name -> content) beside it; written whole or not at all."""
+    """One file to take home: the run's folder and extra files (name -> content) beside it; written whole or not at
+    all."""
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:

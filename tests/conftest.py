@@ -1,4 +1,5 @@
-"""Shared fixtures: tiny real transformers models of several families, a byte-level tokenizer made on the spot, a fake judge."""
+"""Shared fixtures: tiny real transformers models of several families, a byte-level tokenizer made on the spot, a fake
+judge."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def tiny_tokenizer():
 
 
 def tiny_network(family: str, vocab_size: int, sliding_window: int | None = None):
-    """A randomly initialised causal model of two layers; weights spread wide enough for gradients that differ by position."""
+    """A randomly initialised causal model of two layers; weights spread wide enough for gradients that differ by
+    position."""
     from transformers import (
         AutoModelForCausalLM,
         Gemma2Config,

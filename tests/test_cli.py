@@ -1,4 +1,5 @@
-"""The command line as a script would use it: real processes' entry, exit codes, one line on standard error, never a traceback."""
+"""The command line as a script would use it: real processes' entry, exit codes, one line on standard error, never a
+traceback."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def test_the_same_seed_gives_the_same_trace(folder, tmp_path, capsys):
     for name in "ab":
         assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / name), "--seed", "3") == 0
         traces.append(load_run(capsys.readouterr().out.splitlines()[-1])[0])
-    assert [t.before for t in traces][0] == traces[1].before
+    assert traces[0].before == traces[1].before
     assert traces[0].steps == traces[1].steps
     assert traces[0].after == traces[1].after
 

@@ -34,7 +34,7 @@ def test_oracle_and_projection_equal_brute_force():
     for mask in (None, allowed):
         candidates = [w for w in range(50) if mask is None or mask[w]]
         plain = [
-            min(candidates, key=lambda w, g=g: sum(a * b for a, b in zip(g.tolist(), rows[w].tolist())))
+            min(candidates, key=lambda w, g=g: sum(a * b for a, b in zip(g.tolist(), rows[w].tolist(), strict=True)))
             for g in gradient
         ]
         assert fw.linear_minimisation(gradient, rows, mask).tolist() == plain
@@ -72,7 +72,8 @@ def test_reaches_the_known_optimum_and_the_gap_bounds_the_error(rule):
     for step in steps:
         assert step.gap >= -1e-6
         assert step.value - best <= step.gap + 1e-5
-    # Jaggi 2013, theorem 1: the error after k steps is at most 2 C/(k+2); C is at most the squared diameter, 3 × 2 here.
+    # Jaggi 2013, theorem 1: the error after k steps is at most 2 C/(k+2); C is at most the squared diameter, 3 × 2
+    # here.
     assert objective.value(steps[-1].x_after) - best <= 2 * 6 / (len(steps) + 2)
 
 

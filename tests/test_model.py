@@ -14,7 +14,8 @@ QUESTION = "What is 12 + 30?"
 
 
 def plain_losses(model, prompt_ids, prefix, anchor, continuation):
-    """Both losses and gradients by the book: the whole sequence through the network, a log-softmax, a mean, autograd."""
+    """Both losses and gradients by the book: the whole sequence through the network, a log-softmax, a mean,
+    autograd."""
     embed = model.network.get_input_embeddings()
     found = []
     span = anchor.answer_span
@@ -125,7 +126,8 @@ def test_a_seed_gives_the_same_rollouts_and_rows_do_not_depend_on_each_other(lla
 
 
 def test_rows_that_end_leave_the_batch_and_the_others_go_on(llama):
-    """Ends are made likely by letting many ids end a rollout; each row must then equal the same row sampled alone, cut at its end."""
+    """Ends are made likely by letting many ids end a rollout; each row must then equal the same row sampled alone, cut
+    at its end."""
     context = llama.read(llama.prompt(QUESTION).token_ids)
     sampling = SamplingConfig(n=6, temperature=1.0, max_new_tokens=16, seed=1)
     free = collect(llama, context, None, sampling)
@@ -143,7 +145,8 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on(llama):
 
 
 def test_draws_follow_the_distribution():
-    """A chi-squared test of 20,000 draws at temperature 0.7 and top-p 0.8 against the probabilities worked out by hand."""
+    """A chi-squared test of 20,000 draws at temperature 0.7 and top-p 0.8 against the probabilities worked out by
+    hand."""
     from scipy import stats
 
     logits = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, -3.0])
@@ -211,7 +214,8 @@ def test_padded_vocabulary_rows_are_never_picked_or_sampled():
 
 
 def test_a_family_without_a_shareable_cache_runs_the_plain_way():
-    """A recurrent family keeps state that can't be forked: it must be noticed, and give the same numbers as the plain computation."""
+    """A recurrent family keeps state that can't be forked: it must be noticed, and give the same numbers as the plain
+    computation."""
     from transformers import AutoModelForCausalLM, MambaConfig
 
     tokenizer = tiny_tokenizer()

@@ -1,4 +1,5 @@
-"""The revision against an independent plain Frank-Wolfe: full passes from ids and embeddings, no cache, autograd, weights kept by hand."""
+"""The revision against an independent plain Frank-Wolfe: full passes from ids and embeddings, no cache, autograd,
+weights kept by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def test_iterates_equal_the_plain_computation(model, rule):
         assert relative(after, x) < 1e-4
         assert torch.tensor(step.moved) == pytest.approx((x - start).norm(dim=1), rel=1e-3, abs=1e-5)
         assert list(step.nearest) == torch.cdist(x, V).argmin(dim=1).tolist()
-    # A point that no row is left of: the exact weights rebuild it, are a convex combination, and start from the prefix's own tokens.
+    # A point that no row is left of: the exact weights rebuild it, are a convex combination, and start from the
+    # prefix's own tokens.
     weights = hull_weights(
         split.prefix_token_ids, [step.vertices for step, _ in moves], [step.step_size for step, _ in moves]
     )
@@ -74,7 +76,7 @@ def test_iterates_equal_the_plain_computation(model, rule):
 
 
 def test_the_last_point_is_evaluated_like_any_other(llama):
-    prompt, split, anchor, objective, config = setup(llama)
+    _, split, _, objective, _ = setup(llama)
     moves = list(itertools.islice(revise(llama, objective, split), 4))
     last = evaluate(llama, objective, moves[2][1])
     assert (last.toward_loss, last.away_loss, last.objective, last.gap) == pytest.approx(
@@ -116,7 +118,7 @@ def test_answer_ban_keeps_the_oracle_off_the_answer(llama):
 
 
 def test_projection_follows_the_configured_distance(llama):
-    _, split, _, objective, config = setup(llama)
+    _, split, _, _, config = setup(llama)
     x = 3.0 * llama.rows(split.prefix_token_ids)
     cosine = config.model_copy(update={"projection": Projection.COSINE})
     assert tuple(project(llama, x, cosine).tolist()) == split.prefix_token_ids  # a longer vector keeps its direction

@@ -136,7 +136,7 @@ def test_pause_keeps_the_steps_and_the_run_on_disk_is_valid(work, session):
 def test_a_page_that_leaves_stops_its_work_and_the_run_is_saved(work, session):
     act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     screens = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 200}), one=False))
-    for screen in itertools.islice(screens, 3):
+    for _ in itertools.islice(screens, 3):
         pass
     screens.close()  # what Gradio does when the page is gone
     assert session.stop.is_set()

@@ -1,6 +1,8 @@
-"""From records to what the browser's views are given: plain JSON-able dicts. Pure functions; the scripts in `assets/` hold the other end.
+"""From records to what the browser's views are given: plain JSON-able dicts. Pure functions; the scripts in `assets/`
+hold the other end.
 
-Model text travels as data only (the scripts set it with textContent), tokens as their display text beside their ids. Hull weights and the map's points
+Model text travels as data only (the scripts set it with textContent), tokens as their display text beside their ids.
+Hull weights and the map's points
 are not sent: both follow from step sizes and vertices, and the browser works them out exactly.
 
 What it does not do: know Gradio, compute anything with a model.
@@ -32,7 +34,8 @@ ARMS = {
 
 
 def counts(rollouts: Sequence[Rollout]) -> Payload:
-    """How many of how many, by verdict, with a Wilson 95 % interval of the rate of correct ones; the truncated and degenerate counted apart."""
+    """How many of how many, by verdict, with a Wilson 95 % interval of the rate of correct ones; the truncated and
+    degenerate counted apart."""
     n = len(rollouts)
     by = {verdict.value: sum(r.verdict is verdict for r in rollouts) for verdict in Verdict}
     return {
@@ -356,5 +359,8 @@ def rescue_sentence(arms: Sequence[Payload], point: int) -> Payload:
                 "And a rescue can be the answer smuggled in by the prefix."
             )
         if projected["done"] and projected["correct"] == 0:
-            caveat += " It does not survive projection to real tokens, so it gives no training trace from the projected prefix."
+            caveat += (
+                " It does not survive projection to real tokens: "
+                "the text of a training trace would not lead the model there."
+            )
     return {"rescued": rescued, "sentence": sentence, "caveat": caveat}
