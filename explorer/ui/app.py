@@ -23,7 +23,8 @@ SECTIONS = {
     "stage": (
         "3",
         "Revision",
-        "Each step moves every prefix token a little toward one real token: away from the failure, toward the gold answer.",
+        "Each step moves every prefix token a little toward one real token: away from the failure, toward the "
+        "gold answer.",
     ),
     "after": ("4", "Before and after", "Let the model go on from the moved prefix. Does it get there now?"),
 }

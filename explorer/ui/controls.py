@@ -138,7 +138,8 @@ def revision_controls() -> RevisionControls:
             ],
             value=d.step_rule.value,
             label="Step rule",
-            info="Harmonic is the textbook's; its first step throws the whole prefix away. The line search halves γ until the objective falls.",
+            info="Harmonic is the textbook's; its first step throws the whole prefix away. "
+            "The line search halves γ until the objective falls.",
         )
         toward = gr.Slider(
             0,
@@ -180,7 +181,8 @@ def sampling_from(n, temperature, top_p, max_new_tokens, seed) -> SamplingConfig
 def revision_from(
     steps, step_rule, step_size, away_weight, toward_weight, connector, projection, ban, scored
 ) -> RevisionConfig:
-    """The record of what the controls say. Raises `UserError` for a value outside its range, or when nothing pulls or pushes."""
+    """The record of what the controls say. Raises `UserError` for a value outside its range, or when nothing pulls or
+    pushes."""
     config = _checked(
         RevisionConfig,
         steps=steps,

@@ -1,4 +1,5 @@
-"""The models that the page's visitors share: loaded in the background, one at a time, with progress; and their vocabulary maps.
+"""The models that the page's visitors share: loaded in the background, one at a time, with progress; and their
+vocabulary maps.
 
 What it does not do: run a model. Handlers do, one after another, through Gradio's queue.
 """
@@ -95,7 +96,7 @@ class ModelHost:
                 if job:
                     job.cancel()
 
-    # -- vocabulary maps ----------------------------------------------------------------------------------------------------------
+    # -- vocabulary maps ---------------------------------------------------------------------------
 
     def map_folder(self, key: str) -> Path | None:
         """Where a finished map lies, by its name."""

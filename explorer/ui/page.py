@@ -24,7 +24,8 @@ MODEL_QUEUE = "model"
 
 @dataclass
 class Page:
-    """The shared services, and the components that more than one panel uses; each panel fills in its own while it is laid out."""
+    """The shared services, and the components that more than one panel uses; each panel fills in its own while it is
+    laid out."""
 
     host: ModelHost
     sessions: Sessions

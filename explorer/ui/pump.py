@@ -1,7 +1,9 @@
-"""Model work on one thread, the page on others: results are handed over, and what the page was too slow to show is merged.
+"""Model work on one thread, the page on others: results are handed over, and what the page was too slow to show is
+merged.
 
-Two reasons, both measured: torch keeps a team of threads per calling thread, so a generator that Gradio resumes on whichever thread is free decodes
-at two thirds of the speed; and sampling should not stand still while a redraw travels to the browser.
+Two reasons, both measured: torch keeps a team of threads per calling thread, so a generator that Gradio resumes on
+whichever thread is free decodes at two thirds of the speed; and sampling should not stand still while a redraw travels
+to the browser.
 
 What it does not do: know what is being shown. Values are merged by the function given.
 """
@@ -28,7 +30,8 @@ class ModelThread:
         Args:
             source: runs on the model thread from first to last.
             merge: (older, newer) -> what to show when both came before the page asked again.
-            stop: called when the consumer leaves early; the source then ends at its next look, without anybody waiting for it.
+            stop: called when the consumer leaves early; the source then ends at its next look, without anybody waiting
+                for it.
 
         Raises:
             whatever the source raises, after all it gave before has been yielded.

@@ -1,4 +1,5 @@
-"""Who is on the page and how far they are. One `Session` per open page, found by Gradio's session hash; nothing is shared between them but models.
+"""Who is on the page and how far they are. One `Session` per open page, found by Gradio's session hash; nothing is
+shared between them but models.
 
 What it does not do: hold components, or outlive the page: finished work is on disk.
 """

@@ -1,6 +1,7 @@
 """A view of ours on the page: a `gr.HTML` whose value is a JSON payload and whose script lives in `assets/`.
 
-The template is static, so Gradio never rebuilds the view; payloads reach the script through `watch`, and model text travels as data, never as a template.
+The template is static, so Gradio never rebuilds the view; payloads reach the script through `watch`, and model text
+travels as data, never as a template.
 
 What it does not do: know what a payload means; see `views/payloads.py` for one end and the scripts for the other.
 """
@@ -25,7 +26,8 @@ class View(gr.HTML):
                 f"const events = [{names}];"
                 f" import(new URL('lr/assets/{script}', document.baseURI))"
                 ".then((module) => module.mount({ element, props, trigger, watch, server: null, events }))"
-                ".catch((error) => { element.textContent = 'This view could not be loaded: reload the page.'; console.error(error); });"
+                ".catch((error) => "
+                "{ element.textContent = 'This view could not be loaded: reload the page.'; console.error(error); });"
             ),
             label=label,
             apply_default_css=False,

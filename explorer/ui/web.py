@@ -1,4 +1,5 @@
-"""What the page fetches besides Gradio's own files: our assets, plotly.js out of the installed package, vocabulary maps. All under `lr/`.
+"""What the page fetches besides Gradio's own files: our assets, plotly.js out of the installed package, vocabulary
+maps. All under `lr/`.
 
 Only files of these three places are served, by name; nothing else of the disk, and nothing from another host.
 """

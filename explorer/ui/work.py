@@ -1,7 +1,8 @@
 """What the buttons do: generators that drive the pipeline for one session and yield what changed on the screen.
 
-They know views (payloads) and the pipeline; they don't know which component shows what. Each yields `Screen` values: only the fields set are
-redrawn. Errors meant for people end up in `notice`, never as a traceback, and whatever was finished is saved.
+They know views (payloads) and the pipeline; they don't know which component shows what. Each yields `Screen` values:
+only the fields set are redrawn. Errors meant for people end up in `notice`, never as a traceback, and whatever was
+finished is saved.
 
 What it does not do: lay out the page; the panels do.
 """
@@ -29,7 +30,8 @@ from explorer.verdict import Judge
 from explorer.views.payloads import compare_payload, rollouts_payload, stage_payload
 from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 
-# Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling time.
+# Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
+# time.
 REDRAW_S = 0.15
 
 
@@ -65,12 +67,15 @@ class Work:
         self.thread = ModelThread()
 
     def guarded(self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True) -> Iterator[Screen]:
-        """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it ends.
+        """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
+        ends.
 
-        Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any stopped work.
+        Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
+            stopped work.
         """
         if session.running:
-            yield Screen(notice=info("Something is still running for this page: cancel it or wait until it is done."))
+            text = "Something is still running for this page: cancel it or wait until it is done."
+            yield Screen(notice=info(text), **self._unmoved(session))
             return
         session.running = name
         session.stop.clear()
@@ -80,6 +85,18 @@ class Work:
             yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
         finally:
             session.running = None
+
+    def _unmoved(self, session: Session) -> dict[str, Any]:
+        """After a refusal: the picker moved by itself in the browser, so it is told where the cut still is.
+
+        Its reason changes, for the picker takes the same payload again for one sent before its own choice.
+        """
+        if session.cut is None:
+            return {}
+        rollouts = self._rollouts(session, "done")
+        if rollouts["split"]:
+            rollouts["split"]["why"] = "The cut stays here while something is running."
+        return {"rollouts": rollouts}
 
     def _as_it_stands(self, session: Session) -> dict[str, Any]:
         """After a failure: the views show what was finished, and keep it on disk if that is possible at all."""
@@ -92,7 +109,7 @@ class Work:
             "compare": self._compare(session, "cancelled"),
         }
 
-    # -- rollouts and split ---------------------------------------------------------------------------------------------------------
+    # -- rollouts and split ------------------------------------------------------------------------
 
     def sample(
         self, session: Session, problem: Problem, sampling: SamplingConfig, config: RevisionConfig
@@ -198,7 +215,7 @@ class Work:
             notice=None,
         )
 
-    # -- revision -------------------------------------------------------------------------------------------------------------------
+    # -- revision ----------------------------------------------------------------------------------
 
     def restart(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Forget the steps and begin again from the prefix, with the settings as they stand now."""
@@ -271,7 +288,7 @@ class Work:
         run.split_at(session.chosen, session.cut.m, config)
         session.point, session.joint = 0, None
 
-    # -- after ----------------------------------------------------------------------------------------------------------------------
+    # -- after -------------------------------------------------------------------------------------
 
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
@@ -309,7 +326,7 @@ class Work:
         session.point = len(session.run.steps)
         yield from self.after(session, samples)
 
-    # -- taking it home -------------------------------------------------------------------------------------------------------------
+    # -- taking it home ----------------------------------------------------------------------------
 
     def pack(self, session: Session) -> Path:
         """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row."""
@@ -335,7 +352,7 @@ class Work:
         session.folder = run_folder(self.runs_dir, session.run_id)
         return save_run(run.trace(), run.trajectory(), session.folder)
 
-    # -- drawing --------------------------------------------------------------------------------------------------------------------
+    # -- drawing -----------------------------------------------------------------------------------
 
     def _rollouts(self, session: Session, state: str) -> dict | None:
         if session.run is None:
@@ -398,7 +415,8 @@ class Work:
 
 
 def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem:
-    """The bank's problem if its text was not changed, else one made of what was typed. Raises `UserError` for bad input."""
+    """The bank's problem if its text was not changed, else one made of what was typed. Raises `UserError` for bad
+    input."""
     if chosen and chosen.question == question.strip() and chosen.answer == answer.strip():
         return chosen
     return make_problem(question, answer)
@@ -420,7 +438,8 @@ def _readme(run: Run, rows: int) -> bytes:
         "A run of LatentRevise Explorer (method: arXiv 2606.29938).",
         "",
         f"Model: {name} ({run.model.info.dtype} on {run.model.info.device}). Problem: {run.problem.id}.",
-        "trace.json holds everything that was sampled, decided and measured; trajectory.safetensors the embeddings of every step.",
+        "trace.json holds everything that was sampled, decided and measured; trajectory.safetensors the "
+        "embeddings of every step.",
         "Check it yourself: embeddings[k+1] = (1 - step_size) * embeddings[k] + step_size * V[vertices].",
         "",
         f'sft.jsonl: {rows} row(s); load with datasets.load_dataset("json", data_files="sft.jsonl").'

@@ -1,6 +1,7 @@
 """The app's page in the words of a person: fill in, press, wait, read. Shared by the browser tests.
 
-Waiting is always for a state, never for a time. What it does not do: check anything but that the thing asked for is there.
+Waiting is always for a state, never for a time.
+What it does not do: check anything but that the thing asked for is there.
 """
 
 from __future__ import annotations
@@ -49,9 +50,15 @@ def wait_for_model(page: Page) -> None:
 
 
 def sample(page: Page) -> None:
-    """Press the button and wait until the rollouts are counted and the buttons are back."""
+    """Press the button and wait until new rollouts are counted, one of them is cut, and the buttons are back."""
+    before = payload(page)
     page.locator("#lr-sample").click()
-    expect(page.locator("#lr-cancel")).to_be_enabled()
+    wait_for_new_run(page, before)
+
+
+def wait_for_new_run(page: Page, before: dict | None) -> None:
+    """Until another run than the one before lies on the stage, ready for its first step."""
+    wait_for_stage(page, f"p.status === 'paused' && p.run_id !== {json.dumps(before and before['run_id'])}")
     rest(page)
     expect(headline(page)).to_contain_text("pass@")
 
@@ -97,9 +104,8 @@ def view(page: Page) -> dict:
 
 def wait_for_stage(page: Page, condition: str) -> dict:
     """Until a JavaScript condition over the payload `p` and the point `j` holds; returns the payload."""
-    page.wait_for_function(
-        f"() => {{ const s = {STAGE}; const p = s?.stage.payload; const j = s?.point(); return Boolean(p && ({condition})); }}"
-    )
+    found = f"const s = {STAGE}; const p = s?.stage.payload; const j = s?.point();"
+    page.wait_for_function(f"() => {{ {found} return Boolean(p && ({condition})); }}")
     return payload(page)
 
 

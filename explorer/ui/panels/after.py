@@ -11,8 +11,14 @@ from explorer.ui.page import MODEL_QUEUE, Page
 from explorer.ui.view import View
 from explorer.ui.work import info, warning
 
-# The hidden link is clicked by the page itself once the file is ready, so that taking a run home is one click.
-CLICK_LINK = "() => { const find = () => { const a = document.querySelector('#lr-download-link a[href], a#lr-download-link[href]'); if (a) a.click(); else setTimeout(find, 100); }; setTimeout(find, 200); }"
+# Taking a run home is one click: once the file is ready the page fetches it by itself.
+FETCH = """(file) => {
+  if (!file) return;
+  const link = document.createElement("a");
+  link.href = file.url;
+  link.download = file.orig_name ?? "";
+  link.click();
+}"""
 
 
 def layout(page: Page) -> None:
@@ -24,7 +30,8 @@ def layout(page: Page) -> None:
             SamplingConfig().n,
             step=1,
             label="Continuations n",
-            info="From each of three starts: revised, projected to tokens, unrevised. Temperature, top-p, length and seed as above.",
+            info="From each of three starts: revised, projected to tokens, unrevised. "
+            "Temperature, top-p, length and seed as above.",
             min_width=280,
         )
         with gr.Column(scale=1, min_width=280), gr.Row():
@@ -73,4 +80,4 @@ def events(page: Page) -> None:
         api_visibility="private",
     )
     page.cancel_after.click(page.stop, **quick)
-    page.export.click(pack, None, [page.link, page.notices["export"]], **quick).success(None, js=CLICK_LINK)
+    page.export.click(pack, None, [page.link, page.notices["export"]], **quick).success(None, page.link, js=FETCH)

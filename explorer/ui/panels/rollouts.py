@@ -15,7 +15,8 @@ def layout(page: Page) -> None:
 
 
 def events(page: Page) -> None:
-    """Choosing a rollout, moving the split. Both only lay the revision anew, which takes no model work, so they skip the queue."""
+    """Choosing a rollout, moving the split. Both only lay the revision anew, which takes no model work, so they skip
+    the queue."""
 
     def pick(evt: gr.EventData, request: gr.Request, *settings):
         session = page.session(request)
