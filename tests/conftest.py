@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# As explorer/__init__.py does, which is imported after torch here.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import pytest
 import torch

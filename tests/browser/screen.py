@@ -11,7 +11,7 @@ import json
 from playwright.sync_api import Locator, Page, expect
 
 # The stage hangs its state on its own element, for tests and for nobody else.
-STAGE = "[...document.querySelectorAll('#lr-stage, #lr-stage *')].find((e) => e.lrStage)?.lrStage"
+STAGE = "document.querySelector('[data-view=stage]')?.parentElement.lrStage"
 
 
 def number(page: Page, label: str, value: float) -> None:
@@ -105,7 +105,8 @@ def view(page: Page) -> dict:
 def wait_for_stage(page: Page, condition: str) -> dict:
     """Until a JavaScript condition over the payload `p` and the point `j` holds; returns the payload."""
     found = f"const s = {STAGE}; const p = s?.stage.payload; const j = s?.point();"
-    page.wait_for_function(f"() => {{ {found} return Boolean(p && ({condition})); }}")
+    # Not at every frame: looking costs time that the page needs.
+    page.wait_for_function(f"() => {{ {found} return Boolean(p && ({condition})); }}", polling=50)
     return payload(page)
 
 
