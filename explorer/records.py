@@ -170,7 +170,7 @@ class RevisionConfig(Record):
     step_size: float = Field(0.05, gt=0.0, le=1.0)
     toward_weight: float = Field(1.0, ge=0.0, le=10.0)
     away_weight: float = Field(0.3, ge=0.0, le=10.0)
-    connector: str = "\nThe answer is "
+    connector: str = ""
     projection: Projection = Projection.L2
     ban_answer_tokens: bool = False
     max_continuation_tokens: int = Field(64, ge=1, le=4096)

@@ -18,7 +18,7 @@ STEPS = 6
 
 
 def setup(model, **settings):
-    config = RevisionConfig(**{"steps": STEPS, "step_size": 0.1, **settings})
+    config = RevisionConfig(**{"steps": STEPS, "step_size": 0.1, "connector": "\nThe answer is ", **settings})
     prompt = model.prompt(QUESTION)
     split = Split(
         rollout=0,
