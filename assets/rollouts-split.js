@@ -97,6 +97,14 @@ export class SplitPicker {
     this.limit = Infinity;
   }
 
+  /** Python refused what the user chose last: whatever it says next counts. */
+  takeBack() {
+    clearTimeout(this.timer);
+    this.expected = null;
+    this.unsent = false;
+    this.sent = [];
+  }
+
   /** Take Python's split, unless it is older than what the user has chosen since. Returns the rollout that is picked now. */
   adopt(split) {
     const seen = JSON.stringify(split ?? null);

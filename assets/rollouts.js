@@ -91,6 +91,7 @@ class Rollouts {
     this.trigger = trigger;
     this.cards = [];
     this.shown = PAGE;
+    this.refused = 0; // how many choices Python has refused
     this.signature = null;
     this.picker = new SplitPicker((choice) => this.trigger("split", choice));
     this.#build(root);
@@ -169,6 +170,10 @@ class Rollouts {
       this.shown = PAGE;
       this.picker.reset();
       this.picker.baseline = "null";
+    }
+    if (value.refused > this.refused) {
+      this.refused = value.refused;
+      this.picker.takeBack();
     }
     const picked = this.picker.adopt(value.split);
     this.#renderHead(value);
@@ -266,7 +271,7 @@ function explain(value) {
 
 /**
  * Gradio calls this once per component. `props.value`: null or {state, message, problem, sampling, done, tokens_per_second, rollouts, summary,
- * split, presets}. Emits 'pick' {rollout} and, 150 ms after the last move, 'split' {rollout, m, name}.
+ * split, presets, refused}. Emits 'pick' {rollout} and, 150 ms after the last move, 'split' {rollout, m, name}.
  */
 export function mount({ element, props, trigger, watch }) {
   const view = new Rollouts(element.querySelector(".lr-root") ?? element, trigger);

@@ -35,6 +35,7 @@ class Session:
     chosen: int | None = None
     cut: SplitPoint | None = None
     presets: tuple[SplitPoint, ...] = ()
+    refusals: int = 0
     point: int = 0
     joint: dict | None = None
     after_point: int = 0

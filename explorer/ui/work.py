@@ -87,16 +87,11 @@ class Work:
             session.running = None
 
     def _unmoved(self, session: Session) -> dict[str, Any]:
-        """After a refusal: the picker moved by itself in the browser, so it is told where the cut still is.
-
-        Its reason changes, for the picker takes the same payload again for one sent before its own choice.
-        """
+        """After a refusal: the picker moved by itself in the browser, and is told to go back to where the cut is."""
         if session.cut is None:
             return {}
-        rollouts = self._rollouts(session, "done")
-        if rollouts["split"]:
-            rollouts["split"]["why"] = "The cut stays here while something is running."
-        return {"rollouts": rollouts}
+        session.refusals += 1
+        return {"rollouts": self._rollouts(session, "done") | {"refused": session.refusals}}
 
     def _as_it_stands(self, session: Session) -> dict[str, Any]:
         """After a failure: the views show what was finished, and keep it on disk if that is possible at all."""

@@ -354,7 +354,8 @@ def test_a_second_wish_while_one_is_granted_is_refused_in_words(visitor):
     # The picker and the stage speak of the same cut again.
     expect(page.locator("#lr-rollouts .lr-zone-prefix [data-i]")).to_have_count(len(chosen["prefix"]))
     page.locator("#lr-rollouts .lr-card-pick").get_by_text("Revise this one").first.click()
-    expect(page.locator("#lr-rollouts .lr-split-why")).to_have_text("The cut stays here while something is running.")
+    expect(page.locator("#lr-rollouts .lr-card-pick[aria-pressed=true]")).to_have_count(1)
+    expect(page.locator("#lr-rollouts .lr-split-why")).not_to_contain_text("Looking for")
     expect(page.locator("#lr-rollouts .lr-zone-prefix [data-i]")).to_have_count(len(chosen["prefix"]))
     page.locator("#lr-cancel-after").click()
     s.rest(page)
