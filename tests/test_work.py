@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -81,7 +82,7 @@ def test_what_the_page_was_too_slow_to_show_is_merged_not_lost(work, session):
     screens = work.guarded(session, "whole", work.whole(session, PROBLEM, SAMPLING, CONFIG, SAMPLING))
     first = next(screens)
     while session.run is None or len(session.run.after) < 9:
-        pass  # the model thread goes on without being asked
+        time.sleep(0.01)  # the model thread goes on without being asked
     rest = list(screens)
     assert len(rest) < 6
     assert final([first, *rest]).compare["arms"][2]["done"] == 3

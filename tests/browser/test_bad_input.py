@@ -16,7 +16,6 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from explorer.records import RunStatus
 from explorer.store import load_run
 
 from . import screen as s
@@ -277,92 +276,6 @@ def test_cancelling_while_sampling_keeps_what_had_finished(visitor, server):
     _, trace, _ = wait_for_run(server, before)
     assert len(trace.before) == kept
     assert trace.sampling.n == 64
-
-
-def begin_long_revision(page):
-    """A revision of many steps of about a tenth of a second, under way."""
-    s.sampling(page, 1, LONG_ROLLOUT)
-    s.number(page, "Steps K", MANY_STEPS)
-    s.sample(page)
-    s.player(page, "toggle").click()
-    s.wait_for_stage(page, "p.status === 'running' && p.steps.length >= 1")
-
-
-def test_pausing_a_revision_keeps_its_steps(visitor, server):
-    page, before = visitor.page, server.folders()
-    begin_long_revision(page)
-    s.player(page, "toggle").click()
-    s.wait_for_stage(page, "p.status === 'paused'")
-    s.rest(page)
-    taken = len(s.payload(page)["steps"])
-    assert 1 <= taken < MANY_STEPS
-    _, trace, embeddings = wait_for_run(server, before, lambda trace: trace.steps)
-    assert (len(trace.steps), trace.status) == (taken, RunStatus.CANCELLED)
-    assert embeddings.shape[0] == taken + 1
-    # It goes on from there, in the same folder.
-    s.player(page, "step").click()
-    s.wait_for_stage(page, f"p.status === 'paused' && p.steps.length === {taken + 1}")
-    s.rest(page)
-    wait_for_run(server, before, lambda trace: len(trace.steps) == taken + 1)
-
-
-def test_the_button_says_cancel_and_means_it_for_a_revision_too(visitor):
-    page = visitor.page
-    begin_long_revision(page)
-    page.locator("#lr-cancel-after").click()
-    s.wait_for_stage(page, "p.status === 'paused'")
-    s.rest(page)
-    assert len(s.payload(page)["steps"]) < MANY_STEPS
-
-
-@pytest.mark.parametrize("leave", ["reload", "close"])
-def test_leaving_in_mid_run_stops_the_work_and_leaves_a_readable_run(visit, server, leave):
-    before = server.folders()
-    with visit(server) as visitor:
-        s.wait_for_model(visitor.page)
-        begin_long_revision(visitor.page)
-        if leave == "reload":
-            visitor.page.reload()
-            expect(visitor.page.locator("#lr-sample")).to_be_enabled()
-            assert s.payload(visitor.page) is None
-    _, trace, embeddings = wait_for_run(server, before, lambda trace: trace.steps)
-    assert 1 <= len(trace.steps) < MANY_STEPS
-    assert trace.status is RunStatus.CANCELLED
-    assert embeddings.shape[0] == len(trace.steps) + 1
-    # The model is free again for whoever comes next.
-    with visit(server) as visitor:
-        s.sampling(visitor.page, 2, 24)
-        s.sample(visitor.page)
-
-
-def test_a_second_wish_while_one_is_granted_is_refused_in_words(visitor):
-    page = visitor.page
-    s.number(page, "Steps K", 1)
-    s.sample(page)
-    s.player(page, "step").click()
-    chosen = s.wait_for_stage(page, "p.status === 'completed'")
-    s.rest(page)
-    s.number(page, "Max new tokens", LONG_TOKENS)
-    s.number(page, "Continuations n", 64)
-    page.locator("#lr-continue").click()
-    expect(page.locator("#lr-cancel-after")).to_be_enabled()
-    for button in ("#lr-sample", "#lr-whole", "#lr-continue"):
-        expect(page.locator(button)).to_be_disabled()
-    other = 3 if len(chosen["prefix"]) != 3 else 4
-    page.locator(f"#lr-rollouts .lr-split-flow [data-i='{other}']").click()
-    expect(s.notice(page, "revision")).to_contain_text("Something is still running")
-    # The picker and the stage speak of the same cut again.
-    expect(page.locator("#lr-rollouts .lr-zone-prefix [data-i]")).to_have_count(len(chosen["prefix"]))
-    page.locator("#lr-rollouts .lr-card-pick").get_by_text("Revise this one").first.click()
-    expect(page.locator("#lr-rollouts .lr-card-pick[aria-pressed=true]")).to_have_count(1)
-    expect(page.locator("#lr-rollouts .lr-split-why")).not_to_contain_text("Looking for")
-    expect(page.locator("#lr-rollouts .lr-zone-prefix [data-i]")).to_have_count(len(chosen["prefix"]))
-    page.locator("#lr-cancel-after").click()
-    s.rest(page)
-    assert kept(s.payload(page)) == kept(chosen)
-    # And afterwards the wish is granted.
-    page.locator(f"#lr-rollouts .lr-split-flow [data-i='{other}']").click()
-    s.wait_for_stage(page, f"p.prefix.length === {other}")
 
 
 def test_the_whole_loop_from_one_button(visitor, server):
