@@ -41,6 +41,7 @@ class Session:
     after_point: int = 0
     after_sampling: SamplingConfig | None = None
     problems: tuple[Problem, ...] = ()
+    listed: str = ""
     running: Start | str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)

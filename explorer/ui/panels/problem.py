@@ -67,8 +67,16 @@ def events(page: Page) -> None:
         return {p.id: p for p in session.problems} or bank
 
     def choose(key: str, request: gr.Request):
-        problem = known(page.session(request)).get(key)
+        session = page.session(request)
+        session.listed = key
+        problem = known(session).get(key)
         return (problem.question, problem.answer) if problem else (gr.skip(), gr.skip())
+
+    def leave(key: str, request: gr.Request):
+        # Gradio tells of Enter this way, and again when the list loses the focus: too late to undo what is typed then.
+        if key == (page.session(request).listed or next(iter(bank))):
+            return gr.skip(), gr.skip()
+        return choose(key, request)
 
     def upload(path: str, request: gr.Request):
         session = page.session(request)
@@ -78,6 +86,7 @@ def events(page: Page) -> None:
             return gr.skip(), gr.skip(), gr.skip(), warning(describe(error))
         session.problems = problems
         first = problems[0]
+        session.listed = first.id
         return (
             gr.Dropdown(choices(problems), value=first.id, info=f"{len(problems)} problems from {Path(path).name}."),
             first.question,
@@ -108,7 +117,8 @@ def events(page: Page) -> None:
 
         yield from page.run("problem", "whole", session, action)
 
-    page.bank.input(choose, page.bank, [page.question, page.answer], queue=False, **quiet)
+    page.bank.select(choose, page.bank, [page.question, page.answer], queue=False, **quiet)
+    page.bank.input(leave, page.bank, [page.question, page.answer], queue=False, **quiet)
     page.upload.upload(
         upload, page.upload, [page.bank, page.question, page.answer, page.notices["problem"]], queue=False, **quiet
     )
