@@ -196,6 +196,14 @@ class Run:
                 self.status = RunStatus.PAUSED
             self._add_cost("revision", time.perf_counter() - begun, self.objective.forward_tokens - spent)
 
+    def plan(self, steps: int) -> None:
+        """Change K, the planned number of steps; the steps taken stand."""
+        if self.config is not None and self.config.steps != steps:
+            self.config = self.objective.config = self.config.model_copy(update={"steps": steps})
+            if self.status in (RunStatus.COMPLETED, RunStatus.PAUSED):
+                done = self.final is not None and len(self.steps) >= steps
+                self.status = RunStatus.COMPLETED if done else RunStatus.PAUSED
+
     def _conclude(self, stalled: bool) -> None:
         """Evaluate the last point and say why the revision ended, if it has."""
         converged = bool(self.steps) and self.steps[-1].gap <= self.config.gap_tolerance

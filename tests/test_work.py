@@ -122,6 +122,14 @@ def test_more_steps_are_no_other_settings(work, session):
     assert load_run(session.folder)[0].config.steps == 5
 
 
+def test_a_raised_plan_is_on_screen_at_once_so_that_play_goes_on(work, session):
+    assert work.plan(session, 9).stage is SAME  # nothing to plan for yet
+    revised(work, session)
+    screen = work.plan(session, 5)
+    assert (screen.stage["config"]["steps"], screen.stage["status"], len(screen.stage["steps"])) == (5, "paused", 3)
+    assert work.plan(session, 3).stage["status"] == "completed"
+
+
 def test_pause_keeps_the_steps_and_the_run_on_disk_is_valid(work, session):
     act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     screens = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 60}), one=False))

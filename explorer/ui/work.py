@@ -229,14 +229,21 @@ class Work:
                 self._restart(session, config)
         elif run.config.model_copy(update={"steps": config.steps}) != config:
             notice = info("This run goes on with the settings it began with; press “Start over” to use the new ones.")
-        if run.config.steps != config.steps:
-            run.config = run.objective.config = run.config.model_copy(update={"steps": config.steps})
+        run.plan(config.steps)
         taken = len(run.steps)
         until = taken + 1 if one else max(config.steps, taken)
         yield Screen(stage=self._stage(session, "running"), notice=notice, busy="revision")
         for _ in run.revise(until, session.stop.is_set):
             yield Screen(stage=self._stage(session, "running"))
         yield Screen(stage=self._stage(session), busy="", notice=self._keep(session) or notice)
+
+    def plan(self, session: Session, steps: int) -> Screen:
+        """Another K while steps stand: Play then goes on instead of replaying. Not while something runs."""
+        run = session.run
+        if run is None or run.config is None or session.running:
+            return Screen()
+        run.plan(steps)
+        return Screen(stage=self._stage(session))
 
     def joint(self, session: Session) -> Iterator[Screen]:
         """Fit neighbourhood and all steps together, in a child process, with progress."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,15 +21,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from tests.chromium import launched
 from tests.conftest import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 180
 # A loaded two-core machine needs long for what takes a moment on an idle one; no test waits this long when all is well.
 PATIENCE_MS = 120_000
-ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 @dataclass
@@ -94,21 +93,10 @@ def _wait_for_answer(url: str, process: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium: $CHROME, or one on the path, or playwright's own."""
-    found = os.environ.get("CHROME") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
-        except Error as error:
-            pytest.fail(
-                "No Chromium could be started: install it, set CHROME to its path, or run "
-                f"`python -m playwright install chromium`. ({str(error).splitlines()[0]})"
-            )
+    with launched() as browser:
         expect.set_options(timeout=PATIENCE_MS)
         yield browser
         expect.set_options(timeout=5_000)  # playwright's own, for other tests of this process
-        browser.close()
 
 
 @dataclass

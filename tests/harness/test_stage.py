@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import shutil
 import threading
 
 import pytest
-from playwright.sync_api import sync_playwright
+
+from tests.chromium import launched
 
 from . import serve
 
@@ -27,10 +27,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import gradio as gr
 from explorer.ui.controls import revision_controls, revision_of
 from explorer.ui.page import MODEL_QUEUE, Page
 from explorer.ui.view import View
+from explorer.ui.work import SAME
 
 
 def layout(page: Page) -> None:
@@ -50,6 +51,10 @@ def events(page: Page) -> None:
         if data.get("run_id") == session.run_id and session.run is not None:
             session.point = max(0, min(int(data["point"]), len(session.run.steps)))
 
+    def plan(steps: int, request: gr.Request):
+        stage = page.work.plan(page.session(request), int(steps)).stage
+        return gr.skip() if stage is SAME else stage
+
     def joint(request: gr.Request):
         session = page.session(request)
         yield from page.run("revision", "joint", session, lambda: page.work.joint(session), on_model=False)
@@ -66,6 +71,7 @@ def events(page: Page) -> None:
     page.stage.step(step, **model)
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
+    page.revision.steps.input(plan, page.revision.steps, page.stage, **quick)
     page.stage.pause(page.stop, **quick)
     page.stage.point(point, None, None, **quick)
     page.stage.joint(

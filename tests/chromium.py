@@ -1,0 +1,31 @@
+"""The one way the tests start a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+
+# Software drawing, so that WebGL works on machines without a graphics card.
+ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """A headless Chromium: $CHROME, or one on the path, or playwright's own. Without one tests fail, never skip."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROME") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        except Error as error:
+            pytest.fail(
+                "No Chromium could be started: install it, set CHROME to its path, or run "
+                f"`python -m playwright install chromium`. ({str(error).splitlines()[0]})"
+            )
+        yield browser
+        browser.close()
