@@ -40,7 +40,7 @@ class ArmRow {
     setText(this.explanation, arm.explanation ?? "");
     const judged = (arm.correct ?? 0) + (arm.wrong ?? 0) + (arm.unjudged ?? 0);
     this.rate.update(arm.correct, judged, arm.interval);
-    setText(this.count, judged ? `${arm.correct} of ${judged} ${VERDICTS.correct.sign} correct` : `Not ${arm.done ? "judged" : "sampled"}${busy ? " yet" : ""}`);
+    setText(this.count, judged ? `${arm.correct} of ${judged} ${arm.correct ? `${VERDICTS.correct.sign} ` : ""}correct` : `Not ${arm.done ? "judged" : "sampled"}${busy ? " yet" : ""}`);
     setText(this.interval, [judged && arm.interval ? `95 % interval ${interval(arm.interval)}` : "", arm.done < arm.n ? `${arm.done} of ${arm.n} finished` : ""].filter(Boolean).join(" · "));
     const any = arm.done > 0;
     const [cut, degenerate, length, markers] = this.cells;

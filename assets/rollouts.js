@@ -13,7 +13,7 @@ class Card {
     this.index = index;
     this.badge = badge();
     this.title = el("h3", { class: "lr-card-title", id: name, text: `Rollout ${index + 1}` });
-    this.text = el("div", { class: "lr-flow lr-card-text", role: "group", "aria-labelledby": name });
+    this.text = el("div", { class: "lr-flow lr-card-text", role: "group", "aria-labelledby": name, tabindex: "0" });
     this.answer = el("span", { class: "lr-card-answer" });
     this.facts = el("span", { class: "lr-quiet lr-num" });
     this.button = el("button", { type: "button", class: "lr-button lr-card-pick", "aria-describedby": name, "aria-pressed": "false" });

@@ -13,6 +13,13 @@ import { Readout } from "./stage/readout.js";
 import { Curves } from "./stage/curves.js";
 import { MapNotice, Placement, jointScene } from "./stage/placement.js";
 import { welcome } from "./stage/welcome.js";
+import { opened } from "./address.js";
+import { lockstep } from "./stage/lockstep.js";
+import { Table } from "./stage/quantity.js";
+import { Heat } from "./stage/heat.js";
+import { Picks } from "./stage/picks.js";
+import { Colours } from "./stage/colour.js";
+import { compare, inWords, travelled } from "./stage/honesty.js";
 
 const EASE_MS = 450; // one step's move at 1×
 const STEP_MS = 900; // one step's move and rest during playback at 1×
@@ -34,18 +41,23 @@ export function mount({ element, props, trigger, watch }) {
   const stage = new Stage(element, trigger);
   // Gradio gives an empty string where Python gave None.
   const value = () => (props.value && typeof props.value === "object" ? props.value : null);
-  stage.update(value());
+  // The page comes with the first recorded run; an address that names another one waits for that.
+  const first = value();
+  stage.update(opened.run && first?.recorded && first.run_id !== opened.run ? null : first);
   watch("value", () => stage.update(value()));
   return () => stage.free();
 }
 
 class Stage {
   constructor(element, trigger) {
-    this.trigger = trigger;
+    // B of a comparison moves with A and never talks to Python.
+    this.role = element.closest("#lr-stage-b") ? "b" : "a";
+    this.trigger = this.role === "b" ? () => {} : trigger;
     this.trajectory = new Trajectory();
     this.timings = {};
     this.payload = null;
     this.point = 0;
+    this.head = 0; // where the clock stands: beyond the own last point when the run beside this one is longer
     this.shown = 0;
     this.selected = null;
     this.placement = "hull";
@@ -59,13 +71,21 @@ class Stage {
     this.player = new Player((name, value) => this.act(name, value));
     this.strip = new Strip({ onSelect: select, text });
     this.readout = new Readout({ onSelect: select, onSeek: seek, text });
-    this.curves = new Curves({ onSeek: seek });
+    this.curves = new Curves({ onSeek: seek, onNear: () => this.wake() });
     this.place = new Placement({ onPick: (name) => this.pick(name), onAsk: () => this.ask("joint") });
     this.notice = new MapNotice();
+    this.table = new Table(this.trajectory);
+    this.heat = new Heat({ onPick: (t, j) => this.goTo(t, j), text, timings: this.timings });
+    this.picks = new Picks({ onPick: (id, positions) => this.pickToken(id, positions), text });
+    this.colours = new Colours({ onPick: (key) => this.colourBy(key) });
     this.#build(element);
+    lockstep.join(this);
     this.unwatchTheme = onThemeChange(() => {
       this.map.themeChanged();
       this.curves.themeChanged();
+      this.heat.themeChanged();
+      this.colours.themeChanged();
+      if (this.payload) this.refresh();
     });
     element.lrStage = { point: () => this.point, setPoint: (j) => this.seek(j), select, timings: this.timings, view: () => this.map.view, stage: this };
   }
@@ -89,17 +109,20 @@ class Stage {
           "div",
           { class: "lr-s-card lr-s-map-card" },
           this.place.el,
-          h("div", { class: "lr-s-map-frame" }, this.map.el, this.notice.el),
+          h("div", { class: "lr-s-map-frame", "data-tour": "map" }, this.map.el, this.notice.el),
           this.player.el,
-          h("div", { class: "lr-s-map-foot" }, legend, this.place.honesty),
+          h("div", { class: "lr-s-map-foot" }, legend, this.colours.el, this.place.honesty, this.place.caution),
         ),
       ),
       this.strip.el,
       h("div", { class: "lr-s-side" }, this.readout.el, this.curves.el),
+      (this.views = h("div", { class: "lr-s-linked" }, this.heat.el, this.picks.el)),
     );
     this.empty = welcome();
     this.el = h("div", { class: "lr-stage" }, this.empty, this.full);
     hintBox(this.el);
+    // Whoever has begun to look for themselves is not played to.
+    for (const type of ["pointerdown", "keydown", "wheel"]) this.el.addEventListener(type, () => this.#dismissGreeting(), { capture: true, passive: true });
     this.el.addEventListener("keydown", (event) => {
       const act = this.payload && keyToAct(event);
       if (!act) return;
@@ -115,14 +138,16 @@ class Stage {
   update(payload) {
     const start = performance.now();
     const before = this.payload;
+    if (payload && this.role === "b") payload = { ...payload, live: false };
     this.payload = payload;
     this.empty.hidden = payload !== null;
     this.full.hidden = payload === null;
     if (!payload) {
       this.stop();
+      lockstep.changed(this);
       return;
     }
-    const newRun = before?.run_id !== payload.run_id;
+    const newRun = before?.run_id !== payload.run_id || before?.nonce !== payload.nonce;
     const oldS = this.trajectory.S;
     const wasLast = this.point >= oldS;
     if (newRun) {
@@ -131,16 +156,21 @@ class Stage {
       this.selected = null;
       this.chosen = false;
       this.placement = "hull";
+      this.picks.clear();
     }
     const change = this.trajectory.sync(payload.prefix ?? [], payload.steps ?? []);
     const { M, S } = this.trajectory;
+    if (newRun || change !== "same") this.table.clear();
     // Any answer ends the wait for one; a pause is answered by the end of running only.
     const answered = newRun || before?.status !== payload.status || (this.waiting !== "pause" && (change !== "same" || before?.joint?.state !== payload.joint?.state));
     if (answered) this.waiting = null;
     if (newRun || change === "new") {
       this.stop();
-      this.jump(payload.live ? S : 0);
-    } else if (change === "grown" && wasLast && !this.playing) this.glide(S);
+      this.jump(payload.recorded || this.role === "b" ? 0 : S);
+      const asked = this.#goToAddress(payload.run_id);
+      // A recorded run plays once by itself, as soon as its map is there; whoever came by a link sees what it names.
+      this.greeting = Boolean(payload.recorded) && this.role === "a" && !asked && !reducedMotion() && document.body.dataset.lrMode !== "make";
+    } else if (change === "grown" && wasLast && !this.playing) this.glide(Math.max(S, this.head));
     if (this.selected !== null && this.selected >= M) this.selected = null;
     this.strip.setRun({ prefix: payload.prefix ?? [], continuation: payload.continuation ?? [], anchor: payload.anchor ?? null });
     if (!this.chosen && this.selected === null && S > 0 && M > 0) this.#chooseFirst();
@@ -148,8 +178,34 @@ class Stage {
     this.#setScene();
     if (newRun || change === "new") this.map.firstView();
     this.curves.setRun(payload.steps ?? [], payload.final ?? null, payload.config?.steps ?? 0);
+    lockstep.changed(this);
+    this.#greet();
     this.refresh();
     this.timings.update = performance.now() - start;
+  }
+
+  /** The address that the page was opened with may ask for a step and a position of this run: once. */
+  #goToAddress(run) {
+    if (this.role === "b" || opened.run !== run || Stage.arrived) return false;
+    Stage.arrived = true;
+    if (opened.step !== null) this.jump(opened.step);
+    if (opened.position !== null && opened.position <= this.trajectory.M) {
+      this.chosen = true;
+      this.selected = opened.position - 1;
+    }
+    return opened.step !== null;
+  }
+
+  #dismissGreeting() {
+    if (!this.greeting) return;
+    this.greeting = false;
+    this.wake(); // what waited for it may begin
+  }
+
+  #greet() {
+    if (!this.greeting || !this.atlas) return;
+    this.greeting = false;
+    if (this.point === 0) this.play();
   }
 
   /** Until a reader picks one, the position that moved most is the one to look at. */
@@ -159,7 +215,8 @@ class Stage {
   }
 
   text(id) {
-    return this.payload?.tokens?.[id] ?? this.tokens?.[id];
+    // A scale that two runs share may name a token of the other one.
+    return this.payload?.tokens?.[id] ?? this.tokens?.[id] ?? lockstep.textBeside(this, id);
   }
 
   #loadMap(payload) {
@@ -180,6 +237,7 @@ class Stage {
         if (this.mapKey !== key) return;
         this.#setAtlas(atlas);
         this.notice.show({ state: "ready" });
+        this.#greet();
         this.refresh();
         this.tokens = await atlas.tokens;
         if (this.mapKey === key) this.map.setTokens(this.tokens);
@@ -234,23 +292,29 @@ class Stage {
     const k = trajectory.pullStep(j);
     const original = trajectory.prefix[t];
     const nearest = trajectory.nearest(t, j);
-    return { original, nearest, changed: nearest !== original, weights: trajectory.weights(t, j), vertex: trajectory.vertex(t, j), pullIsPast: k < j, gamma: trajectory.steps[k]?.step_size, moved: trajectory.moved(t, j) };
+    return { original, nearest, changed: nearest !== original, weights: trajectory.weights(t, j), vertex: trajectory.vertex(t, j), pullIsPast: k < j, gamma: trajectory.steps[k]?.step_size, moved: trajectory.moved(t, j), coloured: this.colours.tell(this.table, t, j) };
   }
 
   // ---- what a reader can ask for -------------------------------------------------------------------------------------
 
   act(name, value) {
-    const { S } = this.trajectory;
+    const leader = lockstep.leader(this);
+    if (leader) {
+      leader.act(name, value);
+      return;
+    }
+    this.#dismissGreeting();
     if (name === "toggle") this.toggle();
     else if (name === "speed") this.speed = value;
     else if (name === "restart") this.ask("restart");
-    else if (name === "step" && this.point >= S) {
+    else if (name === "step" && this.head >= this.reach) {
       if (this.canCompute()) this.ask("step");
     } else {
       this.stop();
-      if (name === "step") this.glide(this.point + 1);
-      else if (name === "back") this.glide(this.point - 1);
-      else if (name === "follow" || name === "last") this.jump(S);
+      if (name === "step") this.glide(this.head + 1);
+      else if (name === "back") this.glide(this.head - 1);
+      else if (name === "follow") this.jump(this.trajectory.S);
+      else if (name === "last") this.jump(this.reach);
       else if (name === "first") this.jump(0);
       else if (name === "seek") this.jump(value);
     }
@@ -266,9 +330,9 @@ class Stage {
     const { S } = this.trajectory;
     if (this.playing) this.stop();
     else if (this.payload.live && this.payload.status === "running" && this.point >= S) this.ask("pause");
-    else if (this.point < S) this.play();
+    else if (this.head < this.reach) this.play();
     else if (this.canCompute() && S < (this.payload.config?.steps ?? 0)) this.ask("play");
-    else if (S > 0) {
+    else if (this.reach > 0) {
       this.jump(0);
       this.play();
     }
@@ -293,13 +357,39 @@ class Stage {
     this.refresh();
   }
 
+  /** Selects a position and goes to a point at once: one redraw for both. */
+  goTo(t, j) {
+    this.chosen = true;
+    this.selected = t;
+    this.seek(j);
+  }
+
+  /** A token that the oracle picked was chosen (id null: none): shows what it pulled, the first of it selected. */
+  pickToken(id, positions) {
+    if (positions.length && !positions.includes(this.selected)) this.select(positions[0]);
+    else this.refresh();
+  }
+
+  colourBy(key) {
+    this.colours.key = key;
+    this.refresh();
+  }
+
   pick(placement) {
     this.placement = placement;
     this.#setScene();
+    lockstep.align();
     this.refresh();
   }
 
   seek(j) {
+    const leader = lockstep.leader(this);
+    if (leader) {
+      leader.seek(j);
+      this.refresh();
+      return;
+    }
+    this.#dismissGreeting();
     this.stop();
     this.jump(j);
     this.refresh();
@@ -307,20 +397,46 @@ class Stage {
 
   // ---- clock ---------------------------------------------------------------------------------------------------------
 
+  /** The last point the clock can go to. */
+  get reach() {
+    return lockstep.reach(this);
+  }
+
   #clamp(j) {
-    return Math.max(0, Math.min(this.trajectory.S, Math.round(j) || 0));
+    return Math.max(0, Math.min(this.reach, Math.round(j) || 0));
   }
 
   jump(j) {
     this.tween = null;
-    this.#setPoint(this.#clamp(j));
-    this.shown = this.point;
+    this.#setHead(this.#clamp(j));
+    this.shown = this.head;
+  }
+
+  /** B of a comparison: stands where A's clock stands, as far as its own steps go. `draw`: in this very frame. */
+  follow({ head, shown, playing, reach }, draw) {
+    this.stop();
+    this.tween = null;
+    this.shown = shown;
+    this.#setHead(head);
+    const now = `${head}/${reach}/${playing}`;
+    if (now !== this.followed) {
+      this.followed = now;
+      this.refresh();
+    }
+    this.#showMoment();
+    if (draw) this.map.render();
+    else this.wake();
+  }
+
+  #showMoment() {
+    const shown = Math.min(this.shown, this.trajectory.S);
+    if (this.map.shown !== shown) this.map.setShown(shown);
   }
 
   /** Moves to point j smoothly; far jumps and readers who want less motion get there at once. */
   glide(j, ms = EASE_MS / Math.max(1, this.speed)) {
     const to = this.#clamp(j);
-    this.#setPoint(to);
+    this.#setHead(to);
     if (reducedMotion() || Math.abs(to - this.shown) > 2.01) {
       this.jump(to);
       return;
@@ -337,6 +453,11 @@ class Stage {
 
   stop() {
     this.playing = false;
+  }
+
+  #setHead(j) {
+    this.head = j;
+    this.#setPoint(Math.min(j, this.trajectory.S));
   }
 
   #setPoint(j) {
@@ -360,11 +481,11 @@ class Stage {
     this.frame = null;
     if (!this.el.isConnected) return;
     if (this.playing && now >= this.nextAt) {
-      if (this.point >= this.trajectory.S) {
+      if (this.head >= this.reach) {
         this.stop();
         this.refresh();
       } else {
-        this.glide(this.point + 1, EASE_MS / this.speed);
+        this.glide(this.head + 1, EASE_MS / this.speed);
         this.nextAt = now + STEP_MS / this.speed;
         this.refresh();
       }
@@ -379,11 +500,13 @@ class Stage {
         this.shown = to;
         this.tween = null;
       } else moving = true;
-      this.map.setShown(this.shown);
+      this.#showMoment();
+      lockstep.drive(this, true);
     }
     if (this.map.tick(now)) moving = true;
+    lockstep.viewed(this);
     this.map.render();
-    if (this.atlas || this.notice.el.hidden === false) this.curves.wake();
+    if (this.atlas || this.notice.el.hidden === false) this.curves.wake(moving || this.greeting);
     if (moving) this.wake();
   }
 
@@ -397,21 +520,22 @@ class Stage {
     const planned = payload.config?.steps ?? S;
     this.#showHead(payload, S, planned);
     const running = payload.live && payload.status === "running";
-    const atEnd = point >= S;
+    const atEnd = running ? point >= S : this.head >= this.reach;
     const canCompute = this.canCompute();
     this.player.show({
-      point,
-      S,
+      point: this.head,
+      S: this.reach,
       planned,
-      playing: this.playing,
+      playing: (lockstep.leader(this) ?? this).playing,
       computing: running && atEnd && !this.playing,
       canCompute,
       live: Boolean(payload.live),
+      compared: lockstep.on,
       waiting: this.waiting !== null && this.waiting !== undefined && this.waiting !== "joint",
       computeNext: atEnd && canCompute && S < planned,
       arrived: running && !atEnd && S > 0 && !this.playing,
       stepLabel: atEnd && canCompute ? (S >= planned ? "Compute one step beyond the plan (→)" : "Compute the next step (→)") : "One step on (→)",
-      playLabel: this.playing ? "Pause (Space)" : running && atEnd ? "Pause the computation (Space)" : !atEnd ? "Play (Space)" : canCompute && S < planned ? `Compute steps ${S + 1} to ${planned} (Space)` : "Play again from the start (Space)",
+      playLabel: (lockstep.leader(this) ?? this).playing ? "Pause (Space)" : running && atEnd ? "Pause the computation (Space)" : !atEnd ? "Play (Space)" : canCompute && S < planned ? `Compute steps ${S + 1} to ${planned} (Space)` : "Play again from the start (Space)",
       note: this.#note(running, atEnd, canCompute, S, planned),
     });
     this.strip.show(trajectory, point);
@@ -430,16 +554,38 @@ class Stage {
       kept: this.placement === "joint" ? undefined : this.atlas?.meta?.neighbours_kept,
       neighbours: this.atlas?.meta?.quality_neighbours,
       moved: moved?.length ? { mean: moved.reduce((a, b) => a + b, 0) / moved.length, max: Math.max(...moved) } : null,
+      distance: this.#distance(moved, point),
     });
+    this.#showLinked(point);
     if (this.map.selected !== this.selected) this.map.select(this.selected);
-    if (!this.tween) this.map.setShown(this.shown);
+    if (!this.tween) this.#showMoment();
     this.map.refreshTip();
     this.#describeMap(point, M);
+    lockstep.shown(this);
     this.timings.scrub = performance.now() - start;
     this.wake();
   }
 
+  /** Does 2-D distance mislead at this point? Measured as drawn: one axis of the map may be stretched. */
+  #distance(moved, point) {
+    const places = this.map.scene?.places ?? [];
+    if (!moved?.length || places.length <= point) return null;
+    const { sx, sy } = this.map.pixels();
+    return inWords(compare(travelled(places, point, sx / sy || 1), moved));
+  }
+
+  #showLinked(point) {
+    const { payload, trajectory, table } = this;
+    this.views.classList.toggle("lr-s-linked-long", trajectory.M > 96);
+    this.picks.show(trajectory, point, table.version, payload.norms, payload.median_norm);
+    this.heat.show(table, this.selected, point, this.picks.chosen);
+    const rings = this.picks.rings();
+    this.strip.mark(rings);
+    this.map.setPaint(this.colours.paint(table, point, rings));
+  }
+
   #note(running, atEnd, canCompute, S, planned) {
+    if (this.head > S && !this.waiting) return this.role === "a" ? `Run A ends at point ${S}; run B goes on.` : `Run B ends at point ${S}; run A goes on.`;
     if (this.waiting === "pause") return "Pausing after the step in progress…";
     if (this.waiting === "step" || this.waiting === "play") return "Asking for the next step…";
     if (this.waiting === "restart") return "Starting over…";
@@ -452,7 +598,7 @@ class Stage {
 
   #showHead(payload, S, planned) {
     const [word, kind] = STATUS[payload.status] ?? [payload.status || "Starting", "calm"];
-    const name = payload.live ? word : `Recorded run · ${word.toLowerCase()}`;
+    const name = payload.recorded ? `Recorded run · ${word.toLowerCase()}` : word;
     const where = payload.status === "running" ? (S < planned ? `step ${S + 1} of ${planned}` : `after step ${S}`) : S === 0 ? `no step computed yet of ${planned}` : S === planned ? `all ${S} steps` : `after ${S} of ${planned} planned steps`;
     setText(this.pillSign, SIGN[kind]);
     setText(this.pillText, name);
@@ -477,11 +623,13 @@ class Stage {
   }
 
   free() {
+    lockstep.leave(this);
     clearTimeout(this.pointTimer);
     clearTimeout(this.waitTimer);
     cancelAnimationFrame(this.frame);
     this.unwatchTheme();
     this.map.free();
     this.curves.free();
+    this.heat.free();
   }
 }

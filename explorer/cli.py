@@ -1,5 +1,5 @@
-"""The headless verbs: `python -m explorer revise …` and `python -m explorer export …`. They call the same functions as
-the page.
+"""The headless verbs: `python -m explorer revise …`, `export …` and `bench …`. They call the same functions as the
+page.
 
 Exit code 0 on success, 2 on bad arguments or input with one clear line on standard error, 130 when interrupted, with
 everything finished kept. Progress goes to standard error; the last line of standard output is what a script wants to
@@ -174,6 +174,31 @@ def export(
 
     rows = export_runs(path, form, out)
     print(json.dumps({"rows": rows, "format": form, "file": str(out)}) if as_json else f"{rows} row(s) written\n{out}")
+
+
+@app.command()
+def bench(
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="A JSON file for everything, written after every row.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions, a smaller problem set.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A row's name; may be given several times.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable line below the table.")] = False,
+) -> None:
+    """Measure against a plain reference, in one run: steps, sampling, memory, the page's start."""
+    from explorer import bench as benchmark
+    from explorer.settings import read_settings
+
+    settings = read_settings(model=model, dtype=dtype, device=device)
+    results = benchmark.run(
+        settings, only or (), quick, out, tell=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    print(benchmark.table(results))
+    if as_json:
+        print(json.dumps(results.plain()))
+    if results.interrupted:
+        raise KeyboardInterrupt
 
 
 def summarise(trace: Trace) -> dict:

@@ -44,6 +44,15 @@ StepRule = Callable[[int, Objective, Tensor, Tensor, float, float], float]
 """(k, objective, x, direction, value at x, gap) -> step size in [0, 1]; direction is V[s] - x."""
 
 
+Products = Callable[[Tensor, Tensor], Tensor]
+"""(x (positions, hidden), rows (count, hidden)) -> x rowsᵀ (positions, count)."""
+
+
+def plain_products(x: Tensor, rows: Tensor) -> Tensor:
+    """Torch's own matrix product; a caller may know a faster one."""
+    return x @ rows.T
+
+
 @dataclass(frozen=True)
 class Step:
     """One move from `x_before` to `x_after`, both (positions, hidden). `value` and `gap` are taken at `x_before`."""
@@ -58,13 +67,16 @@ class Step:
     extra: Any
 
 
-def linear_minimisation(gradient: Tensor, rows: Tensor, allowed: Tensor | None = None) -> Tensor:
+def linear_minimisation(
+    gradient: Tensor, rows: Tensor, allowed: Tensor | None = None, products: Products = plain_products
+) -> Tensor:
     """The vertex of each position: argmin over the rows of the inner product with the gradient.
 
     Args:
         gradient: (positions, hidden).
         rows: (vocabulary, hidden), of any floating dtype; scored in float32.
         allowed: (vocabulary,) bool, rows that may be picked; None allows all.
+        products: how x rowsᵀ is worked out.
 
     Returns:
         (positions,) int64 indices into rows. The lowest index wins a tie, so the result does not depend on the
@@ -78,7 +90,7 @@ def linear_minimisation(gradient: Tensor, rows: Tensor, allowed: Tensor | None =
     best = torch.full(gradient.shape[:1], torch.inf, device=gradient.device)
     index = torch.zeros(gradient.shape[:1], dtype=torch.int64, device=gradient.device)
     for start in range(0, len(rows), CHUNK_ROWS):
-        scores = gradient @ rows[start : start + CHUNK_ROWS].to(gradient.dtype).T
+        scores = products(gradient, rows[start : start + CHUNK_ROWS].to(gradient.dtype))
         if allowed is not None:
             scores.masked_fill_(~allowed[start : start + CHUNK_ROWS], torch.inf)
         value, where = scores.min(dim=1)
@@ -94,7 +106,14 @@ def duality_gap(gradient: Tensor, x: Tensor, vertex_rows: Tensor) -> float:
     return float((gradient * (x - vertex_rows)).sum())
 
 
-def nearest_rows(x: Tensor, rows: Tensor, metric: str = "l2", allowed: Tensor | None = None) -> Tensor:
+def nearest_rows(
+    x: Tensor,
+    rows: Tensor,
+    metric: str = "l2",
+    allowed: Tensor | None = None,
+    products: Products = plain_products,
+    norms: Tensor | None = None,
+) -> Tensor:
     """Projection: the row nearest to each position.
 
     Args:
@@ -102,6 +121,8 @@ def nearest_rows(x: Tensor, rows: Tensor, metric: str = "l2", allowed: Tensor | 
         rows: (vocabulary, hidden).
         metric: "l2" or "cosine".
         allowed: (vocabulary,) bool or None.
+        products: how x rowsᵀ is worked out.
+        norms: (vocabulary,) L2 norms of the rows, if they are known.
 
     Returns:
         (positions,) int64; the lowest index wins a tie.
@@ -115,13 +136,11 @@ def nearest_rows(x: Tensor, rows: Tensor, metric: str = "l2", allowed: Tensor | 
     index = torch.zeros(x.shape[:1], dtype=torch.int64, device=x.device)
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS].to(x.dtype)
-        products = x @ chunk.T
-        if metric == "l2":
-            # |x - v|² without |x|², which is the same for all rows of a position.
-            distance = (chunk * chunk).sum(dim=1) - 2 * products
-        else:
-            # Only the row's norm matters for the order; clamped so that an all-zero row is far, not undefined.
-            distance = -products / chunk.norm(dim=1).clamp_min(1e-12)
+        inner = products(x, chunk)
+        length = chunk.norm(dim=1) if norms is None else norms[start : start + CHUNK_ROWS]
+        # l2: |x - v|² without |x|², the same for all rows of a position. Cosine: only the row's norm matters for the
+        # order; clamped so that an all-zero row is far, not undefined.
+        distance = length * length - 2.0 * inner if metric == "l2" else -inner / length.clamp_min(1e-12)
         if allowed is not None:
             distance.masked_fill_(~allowed[start : start + CHUNK_ROWS], torch.inf)
         value, where = distance.min(dim=1)
@@ -197,6 +216,7 @@ def frank_wolfe(
     step_rule: StepRule,
     allowed: Tensor | None = None,
     first_step: int = 0,
+    products: Products = plain_products,
 ) -> Iterator[Step]:
     """Yield one `Step` after another, for as long as the caller asks; the caller decides when to stop.
 
@@ -207,6 +227,7 @@ def frank_wolfe(
         step_rule: see `constant_step`, `harmonic_step`, `line_search_step`.
         allowed: (vocabulary,) bool, rows the oracle may pick; None allows all.
         first_step: index of the first step, for a run that is taken up again.
+        products: how the oracle works out x rowsᵀ.
 
     Ends by itself only when a line search finds no step that helps (the point is a minimum as far as the search can
     tell).
@@ -214,7 +235,7 @@ def frank_wolfe(
     x, k = start, first_step
     while True:
         value, gradient, extra = objective.value_and_gradient(x)
-        vertices = linear_minimisation(gradient, rows, allowed)
+        vertices = linear_minimisation(gradient, rows, allowed, products)
         vertex_rows = rows[vertices].to(x.dtype)
         gap = duality_gap(gradient, x, vertex_rows)
         size = step_rule(k, objective, x, vertex_rows - x, value, gap)

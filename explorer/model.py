@@ -4,16 +4,16 @@ Gives the revision loop what arXiv 2606.29938 needs: the vocabulary rows as the 
 is read once, the toward and away losses with their gradients with respect to prefix embeddings, and sampling that goes
 on from tokens or from embeddings.
 
-Two ways to run, chosen when the model loads by comparing them on a short probe: `cached` (the prompt's keys and values
-are computed once and shared) and `plain` (the whole sequence is read again each time), for families whose cache can't
-be shared. Which one is in use is on `info`.
+How it runs is chosen when the model loads, by comparing the ways on a short probe: `cached` (the prompt's keys and
+values are computed once and shared) or plain (the whole sequence is read again each time), for families whose cache
+can't be shared; `packed` (both branches of the objective in one pass, kept apart by a mask) or one after the other;
+`fast` (kernels.py) or torch's own products. `ways` says which, for people.
 
 What it does not do: decide a step, judge an answer, draw anything.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 from collections.abc import Iterator, Sequence
@@ -23,71 +23,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from explorer.context import Context, GrowingLayer
 from explorer.errors import UserError
 from explorer.fingerprint import fingerprint
+from explorer.kernels import use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
 
 # Embedding rows computed at once when V is not simply the weight matrix.
 CHUNK_ROWS = 8_192
-
-
-class Context:
-    """Tokens or embeddings that a model has read, for `rows` sequences of equal length; forks share the memory of what
-    was read.
-
-    The last token of a prompt stays in `tail` and is read with whatever comes next, so that logits right after the
-    prompt cost no second reading. A context is extended in place by `extend`; fork first to keep the original.
-    """
-
-    def __init__(
-        self, model: LanguageModel, cache: object | None, read: Tensor | None, tail: Tensor | None, length: int
-    ):
-        self._model = model
-        self._cache = cache
-        self._read = read  # (rows, length, hidden), the plain way only
-        self._tail = tail  # (1, 1, hidden) or None
-        self.length = length  # positions per row, the tail not counted
-
-    def fork(self, rows: int = 1) -> Context:
-        """A new context of `rows` copies of this one-row context; keys and values are shared, not copied."""
-        cache = None
-        if self._cache is not None:
-            cache = copy.copy(self._cache)
-            cache.layers = [copy.copy(layer) for layer in self._cache.layers]
-            if rows > 1:
-                for layer in cache.layers:
-                    # Dynamic layers grow by concatenation, never in place, so an expanded view is safe.
-                    layer.keys = layer.keys.expand(rows, -1, -1, -1)
-                    layer.values = layer.values.expand(rows, -1, -1, -1)
-        read = None if self._read is None else self._read.expand(rows, -1, -1)
-        return Context(self._model, cache, read, self._tail, self.length)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep only the given rows, (kept,) int64: finished sequences leave the batch."""
-        if self._cache is not None:
-            for layer in self._cache.layers:
-                layer.batch_select_indices(rows)
-        if self._read is not None:
-            self._read = self._read[rows]
-
-    def extend(self, embeddings: Tensor, keep: int) -> Tensor:
-        """Read more input embeddings; differentiable with respect to them.
-
-        Args:
-            embeddings: (rows, new, hidden), any floating dtype.
-            keep: for how many of the last positions logits are wanted.
-
-        Returns:
-            (rows, keep, vocab_size) float32 logits.
-        """
-        embeddings = embeddings.to(self._model.dtype)
-        if self._tail is not None:
-            embeddings = torch.cat([self._tail.expand(embeddings.shape[0], -1, -1), embeddings], dim=1)
-            self._tail = None
-        self.length += embeddings.shape[1]
-        if self._read is not None:
-            embeddings = self._read = torch.cat([self._read, embeddings], dim=1)
-        return self._model.forward(embeddings, self._cache, keep)
+# Rows of one pass may be this much longer than its shortest (the difference is padding), and hold this many positions.
+PADDED_AT_MOST = 1.25
+PASS_POSITIONS = 1_024
+# Most likely tokens looked at before the whole vocabulary is sorted for nucleus sampling; the nucleus is seldom larger.
+NUCLEUS_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -99,6 +47,24 @@ class Losses:
     away: float
     toward_gradient: Tensor | None = None
     away_gradient: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What `LanguageModel.losses` scores: a prefix (M, hidden), the anchor and the failed continuation after it."""
+
+    prefix: Tensor
+    anchor: Anchor
+    continuation: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One loss under way: the leaf that its gradient is wanted for, all inputs (new, hidden), the last scored ids."""
+
+    point: Tensor
+    inputs: Tensor
+    targets: Sequence[int]
 
 
 class LanguageModel:
@@ -117,7 +83,9 @@ class LanguageModel:
         self.allowed = self._real_tokens()
         self.end_ids = self._end_ids()
         self.context_length = _context_length(network.config)
+        self.fast = use_fast_products(network)
         self.cached = self._probe()
+        self.packed = self.cached and self._probe_packed()
         self.info = ModelInfo(
             id=id,
             source=source,
@@ -129,6 +97,8 @@ class LanguageModel:
             fingerprint=fingerprint(self.vocabulary),
         )
         self._texts: dict[int, str] = {}
+        self.row_norms = self._row_norms()
+        self.median_norm = float(self.row_norms.median())
 
     # -- loading -----------------------------------------------------------------------------------
 
@@ -160,7 +130,9 @@ class LanguageModel:
             UserError: the folder holds no causal language model that can be loaded, or the device does not exist.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # the page and the command line show their own
         where = choose_device(device)
         try:
             network = AutoModelForCausalLM.from_pretrained(
@@ -194,6 +166,14 @@ class LanguageModel:
                 self._embed(torch.arange(start, min(start + CHUNK_ROWS, count), device=self.device))
                 for start in range(0, count, CHUNK_ROWS)
             ]
+        return torch.cat(parts)
+
+    def _row_norms(self) -> Tensor:
+        """(vocab_size,) float32 on the CPU: the L2 norm of each row of V."""
+        parts = [
+            self.vocabulary[start : start + CHUNK_ROWS].float().norm(dim=1).cpu()
+            for start in range(0, self.vocabulary.shape[0], CHUNK_ROWS)
+        ]
         return torch.cat(parts)
 
     def _real_tokens(self) -> Tensor | None:
@@ -248,6 +228,35 @@ class LanguageModel:
                 return False
         error = max(float((logits - from_ids).abs().max()), float((again - from_ids).abs().max()))
         return error <= tolerance * float(scale)
+
+    def _probe_packed(self) -> bool:
+        """Whether two branches in one pass give what each gives alone; families differ in how they take masks."""
+        ids = torch.arange(4, 16, device=self.device).remainder(self.vocabulary.shape[0])
+        rows = self.vocabulary[ids]
+        branches = [(rows[5:9], 2), (rows[5:12], 4)]
+        tolerance = 1e-3 if self.dtype == torch.float32 else 0.15
+        with torch.no_grad():
+            context = Context(self, self._read_cached(rows[None, :4]), None, rows[None, 4:5], 4)
+            alone = [context.fork().extend(inputs[None], keep)[0] for inputs, keep in branches]
+            try:
+                together = context.fork().extend_apart(branches)
+            except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
+                return False
+        return all(
+            float((a - b).abs().max()) <= tolerance * float(b.abs().max().clamp_min(1.0))
+            for a, b in zip(together, alone, strict=True)
+        )
+
+    @property
+    def ways(self) -> str:
+        """How this model runs, in one line for people."""
+        return ", ".join(
+            (
+                "oneDNN products" if self.fast else "torch's products",
+                "prompt read once" if self.cached else "prompt read again at every step (no shareable cache)",
+                "both branches in one pass" if self.packed else "one pass for each branch",
+            )
+        )
 
     # -- tokens ------------------------------------------------------------------------------------
 
@@ -348,21 +357,43 @@ class LanguageModel:
         """V[ids] as (len(ids), hidden) float32: where the prefix embeddings start."""
         return self.vocabulary[torch.as_tensor(list(ids), device=self.device, dtype=torch.int64)].float()
 
-    def forward(self, embeddings: Tensor, cache: object | None, keep: int) -> Tensor:
-        """One pass of the network over (rows, new, hidden) embeddings; (rows, keep, vocab_size) float32 logits of the
-        last `keep` positions."""
+    def forward(
+        self,
+        embeddings: Tensor,
+        cache: object | None,
+        keep: int | Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """One pass of the network.
+
+        Args:
+            embeddings: (rows, new, hidden).
+            cache: keys and values of what was read before, or None.
+            keep: logits of the last `keep` positions, or of these positions, (kept,) int64.
+            mask: (1, 1, new, read + new) to add to the attention's logits; None is causal.
+            positions: (1, new) int64; None goes on counting.
+
+        Returns:
+            (rows, kept, vocab_size) float32 logits.
+        """
         extra = {"logits_to_keep": keep} if self._keeps_logits else {}
+        if mask is not None:
+            extra |= {"attention_mask": mask, "position_ids": positions}
         output = self.network(
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, return_dict=True, **extra
         )
-        return output.logits[:, -keep:].float()
+        if isinstance(keep, int):
+            return output.logits[:, -keep:].float()
+        return (output.logits if self._keeps_logits else output.logits[:, keep]).float()
 
     def _read_cached(self, embeddings: Tensor) -> object | None:
         """Keys and values of (1, length, hidden) embeddings, or None for families whose layers keep another kind of
         state."""
         from transformers import DynamicCache
-        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+        from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
+        CacheLayerMixin.register(GrowingLayer)  # the library asks for its own class by isinstance
         cache = DynamicCache(config=self.network.config)
         self.forward(embeddings, cache, 1)
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
@@ -378,14 +409,7 @@ class LanguageModel:
         return Context(self, cache, body if cache is None else None, tail, body.shape[1])
 
     def losses(
-        self,
-        context: Context,
-        prefix: Tensor,
-        anchor: Anchor,
-        continuation: Sequence[int],
-        gradients: bool = True,
-        toward: bool = True,
-        away: bool = True,
+        self, context: Context, prefix: Tensor, anchor: Anchor, continuation: Sequence[int], gradients: bool = True
     ) -> Losses:
         """The two losses of the objective and, if asked, their gradients with respect to the prefix (arXiv 2606.29938;
         method.md, "Objective").
@@ -396,30 +420,71 @@ class LanguageModel:
             anchor: connector + answer; only the answer's tokens are scored.
             continuation: the failed continuation's token ids, all scored.
             gradients: whether gradients are wanted.
-            toward, away: leave one branch out (its loss is then nan, its gradient None).
 
         Returns:
             losses in nats per scored token; gradients (M, hidden) float32.
         """
-        found: list[tuple[float, Tensor | None]] = []
-        branches = (
-            (toward, anchor.token_ids[: anchor.answer_span[1]], anchor.answer_span[0]),
-            (away, tuple(continuation), 0),
-        )
+        return self.losses_together(context, [Passage(prefix, anchor, continuation)], gradients)[0]
+
+    def losses_together(self, context: Context, passages: Sequence[Passage], gradients: bool = True) -> list[Losses]:
+        """`losses` of several prefixes of one prompt, of any lengths, in as few passes as pay."""
+        branches: list[Branch] = []
         with torch.set_grad_enabled(gradients):
-            for wanted, ids, scored_from in branches:
-                if not wanted:
-                    found.append((float("nan"), None))
-                    continue
-                point = prefix.detach().requires_grad_(gradients)
-                inputs = torch.cat([point, self.rows(ids[:-1])]) if len(ids) > 1 else point
-                logits = context.fork().extend(inputs[None], len(ids) - scored_from)[0]
-                targets = torch.as_tensor(ids[scored_from:], device=self.device)
-                loss = torch.nn.functional.cross_entropy(logits, targets)
-                gradient = torch.autograd.grad(loss, point)[0] if gradients else None
-                found.append((float(loss.detach()), gradient))
-        (toward_loss, toward_gradient), (away_loss, away_gradient) = found
-        return Losses(toward_loss, away_loss, toward_gradient, away_gradient)
+            for passage in passages:
+                start, end = passage.anchor.answer_span
+                failed = tuple(passage.continuation)
+                for ids, scored in ((passage.anchor.token_ids[:end], end - start), (failed, len(failed))):
+                    # A prefix of its own for each branch: one backward pass then gives all gradients, apart.
+                    point = passage.prefix.detach().requires_grad_(gradients)
+                    branches.append(Branch(point, torch.cat([point, self.rows(ids[:-1])]), ids[len(ids) - scored :]))
+            found: list[tuple[float, Tensor | None]] = [(0.0, None)] * len(branches)
+            for group in self._groups([len(branch.inputs) for branch in branches]):
+                members = [branches[index] for index in group]
+                logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members])
+                values = [
+                    torch.nn.functional.cross_entropy(row, torch.as_tensor(member.targets, device=self.device))
+                    for row, member in zip(logits, members, strict=True)
+                ]
+                given = [None] * len(values)
+                if gradients:
+                    given = torch.autograd.grad(sum(values), [member.point for member in members])
+                for index, value, gradient in zip(group, values, given, strict=True):
+                    found[index] = (float(value.detach()), gradient)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [Losses(toward, away, to, off) for (toward, to), (away, off) in pairs]
+
+    def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which branches share a pass: the two of one prefix side by side; more than two as rows of like length."""
+        if len(lengths) == 2 and self.packed:
+            return [[0, 1]]
+        if not self.cached or len(lengths) <= 2:
+            return [[index] for index in range(len(lengths))]
+        groups: list[list[int]] = []
+        for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+            longest = lengths[index]
+            joins = groups and longest <= PADDED_AT_MOST * lengths[groups[-1][0]]
+            if joins and longest * (len(groups[-1]) + 1) <= PASS_POSITIONS:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+        return groups
+
+    def _read_branches(self, context: Context, branches: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
+        """Read branches that all go on from the same context and do not see each other.
+
+        Args:
+            context: what comes before each of them; left as it is.
+            branches: (embeddings (new, hidden), for how many of the last positions logits are wanted).
+
+        Returns:
+            one (kept, vocab_size) float32 tensor of logits for each branch.
+        """
+        if len(branches) == 1:
+            ((inputs, keep),) = branches
+            return [context.fork().extend(inputs[None], keep)[0]]
+        if len(branches) == 2 and self.packed:
+            return context.fork().extend_apart(branches)
+        return context.fork(len(branches)).extend_rows(branches)
 
     # -- sampling ----------------------------------------------------------------------------------
 
@@ -445,7 +510,7 @@ class LanguageModel:
         head = context.fork()
         first = torch.zeros(0, self.vocabulary.shape[1], device=self.device) if prefix is None else prefix
         logits = head.extend(first[None], 1)[:, -1].expand(sampling.n, -1)
-        current = head.fork(sampling.n)
+        current = head.fork(sampling.n, room=sampling.max_new_tokens)
         alive = list(range(sampling.n))
         for produced in range(1, sampling.max_new_tokens + 1):
             uniforms = torch.stack([torch.rand((), generator=generators[row], dtype=torch.float64) for row in alive])
@@ -484,16 +549,30 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
     if temperature == 0.0:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.to(uniforms.device) / temperature, dim=-1)
-    if top_p < 1.0:
-        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        before = probabilities.double().cumsum(dim=-1) - probabilities
-        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
-    cumulative = probabilities.double().cumsum(dim=-1)
+    if top_p >= 1.0:
+        return _invert(probabilities, uniforms)
+    chosen = torch.empty_like(uniforms, dtype=torch.int64)
+    rest = torch.arange(len(uniforms), device=uniforms.device)
+    size = min(NUCLEUS_ROWS, probabilities.shape[-1])
+    while len(rest):
+        top, order = probabilities[rest].topk(size, dim=-1)  # sorted, largest first
+        before = top.double().cumsum(dim=-1) - top
+        # Whole only if what lies beyond these would be left out anyway.
+        whole = before[:, -1] + top[:, -1] >= top_p if size < probabilities.shape[-1] else before[:, -1] > -1
+        inside = top.masked_fill(before >= top_p, 0.0)[whole]
+        picked = _invert(inside, uniforms[rest[whole]])
+        chosen[rest[whole]] = order[whole].gather(-1, picked[:, None])[:, 0]
+        rest, size = rest[~whole], probabilities.shape[-1]
+    return chosen
+
+
+def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The index where the cumulative weight of each row first exceeds uniform × its total; (rows,) int64."""
+    cumulative = weights.double().cumsum(dim=-1)
     # right=True finds the first index whose cumulative mass exceeds the draw, so a token of probability 0 is never
     # drawn.
     chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
-    chosen = chosen.clamp_max(cumulative.shape[-1] - 1)
-    return (order.gather(-1, chosen) if top_p < 1.0 else chosen)[:, 0]
+    return chosen.clamp_max(weights.shape[-1] - 1)[:, 0]
 
 
 def choose_device(device: str = "auto") -> torch.device:

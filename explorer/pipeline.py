@@ -30,6 +30,7 @@ from explorer.model import Context, LanguageModel
 from explorer.records import (
     Anchor,
     Continuation,
+    Control,
     Evaluation,
     Problem,
     Prompt,
@@ -43,6 +44,7 @@ from explorer.records import (
     Start,
     Trace,
     Verdict,
+    Vocabulary,
 )
 from explorer.revise import RevisionObjective, evaluate, project, revise
 from explorer.rollout import JudgeLike, Sampling, sample_and_judge
@@ -80,6 +82,8 @@ class Run:
     embeddings: list[Tensor] = field(default_factory=list)
     final: Evaluation | None = None
     after: list[Continuation] = field(default_factory=list)
+    after_sampling: SamplingConfig | None = None
+    controls: list[Control] = field(default_factory=list)
     cost: dict[str, StageCost] = field(default_factory=dict)
     status: RunStatus = RunStatus.PAUSED
     message: str = ""
@@ -103,7 +107,47 @@ class Run:
         begun = time.perf_counter()
         context = model.read(prompt.token_ids)
         run = cls(model, problem, sampling, prompt, context, datetime.now(UTC).isoformat(timespec="seconds"))
-        run._add_cost("prompt", time.perf_counter() - begun, len(prompt.token_ids))
+        run.add_cost("prompt", time.perf_counter() - begun, len(prompt.token_ids))
+        return run
+
+    @classmethod
+    def reopen(cls, model: LanguageModel, trace: Trace, trajectory: Tensor | None = None) -> Run:
+        """Take up a run from its record: every stage can go on from where it stood.
+
+        Args:
+            model: the model that made it.
+            trace: the record.
+            trajectory: (steps+1, M, hidden) float32; left out, it is rebuilt from step sizes and vertices.
+
+        Raises:
+            UserError: another model made it, or the record does not fit the model.
+        """
+        if trace.model.fingerprint != model.info.fingerprint:
+            raise UserError(
+                f"This run was made with {trace.model.id} in {trace.model.dtype}, and {model.info.id} in "
+                f"{model.info.dtype} is loaded: load that model to go on with it."
+            )
+        mentioned = [trace.prompt.token_ids, *(rollout.token_ids for rollout in trace.before)]
+        mentioned += [step.vertices for step in trace.steps]
+        if trace.anchor is not None:
+            mentioned.append(trace.anchor.token_ids)
+        if any(not 0 <= token < model.info.vocab_size for ids in mentioned for token in ids):
+            raise UserError("This run names tokens that its model does not have: use an undamaged copy of it.")
+        run = cls(
+            model, trace.problem, trace.sampling, trace.prompt, model.read(trace.prompt.token_ids), trace.created_at
+        )
+        run.before, run.cost, run.status, run.message = trace.before, dict(trace.cost), trace.status, trace.message
+        if trace.split is None or trace.anchor is None or trace.config is None:
+            return run
+        run.split, run.anchor, run.config = trace.split, trace.anchor, trace.config
+        run.objective = RevisionObjective(
+            model, run.context, trace.anchor, trace.split.continuation_token_ids, trace.config
+        )
+        run.steps, run.final = list(trace.steps), trace.final
+        run.after, run.after_sampling, run.controls = list(trace.after), trace.after_sampling, list(trace.controls)
+        run.embeddings = list(rebuild(model, trace) if trajectory is None else trajectory)
+        if run.status is RunStatus.CANCELLED:
+            run.status = RunStatus.PAUSED
         return run
 
     # -- rollouts ----------------------------------------------------------------------------------
@@ -156,9 +200,10 @@ class Run:
         self.split, self.anchor, self.config = split, anchor, config
         self.objective = RevisionObjective(self.model, self.context, anchor, split.continuation_token_ids, config)
         self.embeddings = [self.model.rows(split.prefix_token_ids).cpu()]
-        self.steps, self.final, self.after = [], None, []
+        self.steps, self.final, self.after, self.after_sampling, self.controls = [], None, [], None, []
         self.cost.pop("revision", None)
         self.cost.pop("after", None)
+        self.cost.pop("controls", None)
         self.status, self.message = RunStatus.PAUSED, ""
 
     # -- revision ----------------------------------------------------------------------------------
@@ -194,7 +239,7 @@ class Run:
         finally:
             if self.status is RunStatus.RUNNING:
                 self.status = RunStatus.PAUSED
-            self._add_cost("revision", time.perf_counter() - begun, self.objective.forward_tokens - spent)
+            self.add_cost("revision", time.perf_counter() - begun, self.objective.forward_tokens - spent)
 
     def plan(self, steps: int) -> None:
         """Change K, the planned number of steps; the steps taken stand."""
@@ -252,6 +297,7 @@ class Run:
         sampling = sampling or self.sampling
         room = self.model.context_length - len(self.prompt.token_ids) - len(self.split.prefix_token_ids)
         sampling = sampling.model_copy(update={"max_new_tokens": max(1, min(sampling.max_new_tokens, room))})
+        self._after_settings(sampling)
         revised = self.embeddings[point].to(self.model.device)
         projected = tuple(project(self.model, revised, self.config).tolist())
         for start in starts:
@@ -279,9 +325,17 @@ class Run:
                     )
                     for rollout in state.finished()
                 )
-                self._add_cost("after", state.seconds, state.forward_tokens)
+                self.add_cost("after", state.seconds, state.forward_tokens)
             if cancelled():
                 return
+
+    def _after_settings(self, sampling: SamplingConfig) -> None:
+        """Continuations drawn another way (but for how many) can't stand beside new ones: they are dropped."""
+        if self.after_sampling is not None and self.after_sampling != sampling.model_copy(
+            update={"n": self.after_sampling.n}
+        ):
+            self.after.clear()
+        self.after_sampling = sampling
 
     # -- the record --------------------------------------------------------------------------------
 
@@ -308,18 +362,51 @@ class Run:
             status=status,
             message=self.message if message is None else message,
             after=tuple(self.after),
+            after_sampling=self.after_sampling,
+            controls=tuple(self.controls),
+            vocabulary=self._vocabulary(),
             cost=dict(self.cost),
+        )
+
+    def _vocabulary(self) -> Vocabulary:
+        """Text and norm of every token that the record mentions, so that it can be read without the model."""
+        mentioned = {*self.prompt.token_ids}
+        for rollout in (*self.before, *self.after, *(c for control in self.controls for c in control.continuations)):
+            mentioned.update(rollout.token_ids)
+            mentioned.update(getattr(rollout, "prefix_token_ids", ()))
+        for anchor in (self.anchor, *(control.anchor for control in self.controls)):
+            mentioned.update(anchor.token_ids if anchor else ())
+        for step in self.steps:
+            mentioned.update(step.vertices)
+            mentioned.update(step.nearest)
+        ids = sorted(mentioned)
+        norms = self.model.row_norms[ids].tolist()
+        return Vocabulary(
+            texts={token: self.model.token_text(token) for token in ids},
+            norms={token: round(norm, 5) for token, norm in zip(ids, norms, strict=True)},
+            median_norm=round(self.model.median_norm, 5),
         )
 
     def trajectory(self) -> Tensor | None:
         """(steps+1, M, hidden) float32 on the CPU, or None before a split."""
         return torch.stack(self.embeddings) if self.embeddings else None
 
-    def _add_cost(self, stage: str, seconds: float, forward_tokens: int) -> None:
+    def add_cost(self, stage: str, seconds: float, forward_tokens: int) -> None:
+        """Count what a stage spent: wall-clock seconds and forward-token equivalents."""
         old = self.cost.get(stage, StageCost())
         self.cost[stage] = StageCost(
             seconds=round(old.seconds + seconds, 4), forward_tokens=old.forward_tokens + forward_tokens
         )
+
+
+def rebuild(model: LanguageModel, trace: Trace) -> Iterator[Tensor]:
+    """The trajectory as its record defines it, (M, hidden) float32 a point: embeddings[k+1] = (1−γ)·embeddings[k] +
+    γ·V[vertices]."""
+    x = model.rows(trace.split.prefix_token_ids)
+    yield x.cpu()
+    for step in trace.steps:
+        x = (1.0 - step.step_size) * x + step.step_size * model.rows(step.vertices)
+        yield x.cpu()
 
 
 def load_model(

@@ -208,6 +208,29 @@ class RevisionStep(Record):
     grad_cosine: tuple[float, ...]
 
 
+class Control(Record):
+    """A control of a rescue. `decoy`: the same revision, but toward the wrong answer `target`; a continuation's verdict
+    says whether it reached that target. If it is reached as often as the gold answer, the prefix hands answers over
+    whatever they are."""
+
+    kind: str
+    target: str
+    step: int
+    anchor: Anchor
+    final: Evaluation | None = None
+    sampling: SamplingConfig
+    continuations: tuple[Continuation, ...] = ()
+
+
+class Vocabulary(Record):
+    """What a reader without the model needs of the tokens that a trace mentions: display text and L2 norm of the
+    embedding row by token id, and the median norm over the whole vocabulary."""
+
+    texts: dict[int, str] = Field(default_factory=dict)
+    norms: dict[int, float] = Field(default_factory=dict)
+    median_norm: float | None = None
+
+
 class StageCost(Record):
     """What a stage cost: wall-clock seconds, and forward-token equivalents (a backward pass counts as one more
     forward)."""
@@ -217,7 +240,8 @@ class StageCost(Record):
 
 
 class Trace(Record):
-    """One run, whole: what `trace.json` holds."""
+    """One run, whole: what `trace.json` holds. `after_sampling` is how the continuations in `after` were drawn;
+    how many of them each start and step got is to be counted there."""
 
     schema_version: int = SCHEMA_VERSION
     created_at: str
@@ -235,4 +259,7 @@ class Trace(Record):
     status: RunStatus = RunStatus.COMPLETED
     message: str = ""
     after: tuple[Continuation, ...] = ()
+    after_sampling: SamplingConfig | None = None
+    controls: tuple[Control, ...] = ()
+    vocabulary: Vocabulary | None = None
     cost: dict[str, StageCost] = Field(default_factory=dict)

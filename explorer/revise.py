@@ -9,12 +9,14 @@ What it does not do: sample (`rollout.py`), choose the split (`split.py`), write
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from explorer.context import Context
 from explorer.errors import UserError
 from explorer.frank_wolfe import (
     StepRule as StepRuleFunction,
@@ -28,7 +30,8 @@ from explorer.frank_wolfe import (
     linear_minimisation,
     nearest_rows,
 )
-from explorer.model import Context, LanguageModel, Losses
+from explorer.kernels import products
+from explorer.model import LanguageModel, Losses, Passage
 from explorer.records import Anchor, Evaluation, RevisionConfig, RevisionStep, Split, StepRule
 
 
@@ -45,9 +48,12 @@ class RevisionObjective:
 
     def _losses(self, x: Tensor, gradients: bool) -> Losses:
         # A loss whose weight is 0 is still evaluated, gradients and all: the screen shows both, also in an ablation.
-        tokens = 2 * (x.shape[0] + 1) + self.anchor.answer_span[1] - 1 + len(self.continuation) - 1
-        self.forward_tokens += tokens * (2 if gradients else 1)
+        self._count(x.shape[0], gradients)
         return self.model.losses(self.context, x, self.anchor, self.continuation, gradients)
+
+    def _count(self, positions: int, gradients: bool) -> None:
+        tokens = 2 * (positions + 1) + self.anchor.answer_span[1] - 1 + len(self.continuation) - 1
+        self.forward_tokens += tokens * (2 if gradients else 1)
 
     def _combine(self, toward: float, away: float) -> float:
         return self.config.toward_weight * toward - self.config.away_weight * away
@@ -59,7 +65,14 @@ class RevisionObjective:
 
     def value_and_gradient(self, x: Tensor) -> tuple[float, Tensor, Losses]:
         """f(x), its gradient (M, hidden), and the parts of both."""
-        losses = self._losses(x, gradients=True)
+        return self._weighed(self._losses(x, gradients=True))
+
+    def combined(self, losses: Losses, positions: int) -> tuple[float, Tensor, Losses]:
+        """What `value_and_gradient` gives, from losses that were worked out together with others'."""
+        self._count(positions, gradients=True)
+        return self._weighed(losses)
+
+    def _weighed(self, losses: Losses) -> tuple[float, Tensor, Losses]:
         gradient = self.config.toward_weight * losses.toward_gradient - self.config.away_weight * losses.away_gradient
         if not torch.isfinite(gradient).all():
             raise UserError(
@@ -126,35 +139,116 @@ def revise(
         rule_of(config),
         allowed_rows(model, objective.anchor, config),
         first_step,
+        products,
     )
     for step in steps:
-        losses: Losses = step.extra
-        cosine = torch.nn.functional.cosine_similarity(losses.toward_gradient, losses.away_gradient, dim=1)
-        record = RevisionStep(
-            k=step.k,
-            step_size=step.step_size,
-            toward_loss=losses.toward,
-            away_loss=losses.away,
-            objective=step.value,
-            gap=step.gap,
-            vertices=tuple(step.vertices.tolist()),
-            nearest=tuple(project(model, step.x_after, config).tolist()),
-            moved=tuple((step.x_after - origin).norm(dim=1).tolist()),
-            toward_grad_norm=tuple(losses.toward_gradient.norm(dim=1).tolist()),
-            away_grad_norm=tuple(losses.away_gradient.norm(dim=1).tolist()),
-            grad_cosine=tuple(cosine.tolist()),
+        nearest = project(model, step.x_after, config)
+        record = _record(
+            step.k, step.step_size, step.value, step.gap, step.extra, step.vertices, nearest, step.x_after, origin
         )
         yield record, step.x_after
 
 
+def _record(
+    k: int,
+    step_size: float,
+    value: float,
+    gap: float,
+    losses: Losses,
+    vertices: Tensor,
+    nearest: Tensor,
+    x_after: Tensor,
+    origin: Tensor,
+) -> RevisionStep:
+    """The record of one step, in plain numbers."""
+    cosine = torch.nn.functional.cosine_similarity(losses.toward_gradient, losses.away_gradient, dim=1)
+    return RevisionStep(
+        k=k,
+        step_size=step_size,
+        toward_loss=losses.toward,
+        away_loss=losses.away,
+        objective=value,
+        gap=gap,
+        vertices=tuple(vertices.tolist()),
+        nearest=tuple(nearest.tolist()),
+        moved=tuple((x_after - origin).norm(dim=1).tolist()),
+        toward_grad_norm=tuple(losses.toward_gradient.norm(dim=1).tolist()),
+        away_grad_norm=tuple(losses.away_gradient.norm(dim=1).tolist()),
+        grad_cosine=tuple(cosine.tolist()),
+    )
+
+
+def revise_together(
+    model: LanguageModel, objectives: Sequence[RevisionObjective], splits: Sequence[Split]
+) -> Iterator[list[tuple[RevisionStep, Tensor]]]:
+    """Take the same step of several runs of one prompt at once, each from its prefix tokens' own rows.
+
+    Positions are independent in the oracle and in the projection, and branches in the network, so runs share every
+    pass and every look at the vocabulary. Each run's steps are those that `revise` would take, up to rounding.
+
+    Args:
+        model: the frozen model.
+        objectives: one for each run, over the same context and with the same projection; not with a line search,
+            whose trials differ from run to run.
+        splits: one for each run.
+
+    Yields:
+        for step k, one (record, embeddings[k+1] as (M, hidden) float32) per run.
+
+    Raises:
+        ValueError: a line search, or objectives over different contexts or with different projections.
+    """
+    context, projection = objectives[0].context, objectives[0].config.projection
+    if any(o.context is not context or o.config.projection is not projection for o in objectives) or any(
+        o.config.step_rule is StepRule.LINE_SEARCH for o in objectives
+    ):
+        raise ValueError("runs revised together share one context and one projection and take no line search")
+    origins = [model.rows(split.prefix_token_ids) for split in splits]
+    points, sizes = list(origins), [len(origin) for origin in origins]
+    allowed = [allowed_rows(model, objective.anchor, objective.config) for objective in objectives]
+    alike = all(mask is None for mask in allowed) or (
+        all(mask is not None for mask in allowed) and all(torch.equal(mask, allowed[0]) for mask in allowed)
+    )
+    for k in itertools.count():
+        passages = [Passage(x, o.anchor, o.continuation) for x, o in zip(points, objectives, strict=True)]
+        scored = [
+            objective.combined(losses, len(x))
+            for objective, losses, x in zip(objectives, model.losses_together(context, passages), points, strict=True)
+        ]
+        gradients = [gradient for _, gradient, _ in scored]
+        if alike:
+            vertices = linear_minimisation(torch.cat(gradients), model.vocabulary, allowed[0], products)
+            vertices = vertices.split(sizes)
+        else:
+            vertices = [
+                linear_minimisation(g, model.vocabulary, a, products) for g, a in zip(gradients, allowed, strict=True)
+            ]
+        rows = [model.vocabulary[vertex].to(x.dtype) for vertex, x in zip(vertices, points, strict=True)]
+        gaps = [duality_gap(g, x, row) for g, x, row in zip(gradients, points, rows, strict=True)]
+        steps = [
+            rule_of(o.config)(k, o, x, row - x, value, gap)
+            for o, x, row, (value, _, _), gap in zip(objectives, points, rows, scored, gaps, strict=True)
+        ]
+        points = [(1.0 - step) * x + step * row for step, x, row in zip(steps, points, rows, strict=True)]
+        nearest = project(model, torch.cat(points), objectives[0].config).split(sizes)
+        yield [
+            (_record(k, step, value, gap, losses, vertex, near, x, origin), x)
+            for step, (value, _, losses), gap, vertex, near, x, origin in zip(
+                steps, scored, gaps, vertices, nearest, points, origins, strict=True
+            )
+        ]
+
+
 def project(model: LanguageModel, x: Tensor, config: RevisionConfig) -> Tensor:
     """(M,) token ids: the nearest row of V per position, by the configured distance."""
-    return nearest_rows(x, model.vocabulary, config.projection.value, model.allowed)
+    norms = model.row_norms.to(x.device)
+    return nearest_rows(x, model.vocabulary, config.projection.value, model.allowed, products, norms)
 
 
 def evaluate(model: LanguageModel, objective: RevisionObjective, x: Tensor) -> Evaluation:
     """Losses, objective and gap at x (M, hidden): the last point of a trajectory, from which no step was taken."""
     value, gradient, losses = objective.value_and_gradient(x)
-    vertices = linear_minimisation(gradient, model.vocabulary, allowed_rows(model, objective.anchor, objective.config))
+    allowed = allowed_rows(model, objective.anchor, objective.config)
+    vertices = linear_minimisation(gradient, model.vocabulary, allowed, products)
     gap = duality_gap(gradient, x, model.vocabulary[vertices].to(x.dtype))
     return Evaluation(toward_loss=losses.toward, away_loss=losses.away, objective=value, gap=gap)

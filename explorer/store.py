@@ -14,7 +14,10 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -115,12 +118,94 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
             "version that wrote it."
         )
     try:
-        trace = Trace.model_validate_json(path.read_bytes())
+        trace = Trace.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path} is damaged ({where}: {first['msg']}): use a whole copy of the run.") from error
+    wrong = inconsistency(trace)
+    if wrong:
+        raise UserError(f"{path} is damaged ({wrong}): use a whole copy of the run.")
     return trace, _load_trajectory(folder, trace) if with_trajectory else None
+
+
+def inconsistency(trace: Trace) -> str | None:
+    """What can't be in a record although every field is well-formed, in a few words; None when it holds together."""
+    if trace.split is None:
+        return "steps without a split" if trace.steps else None
+    if trace.anchor is None or trace.config is None:
+        return "a split without anchor or settings"
+    if not 0 <= trace.split.rollout < len(trace.before):
+        return "the split is of a rollout that is not there"
+    prefix, chosen = trace.split.prefix_token_ids, trace.before[trace.split.rollout].token_ids
+    if not prefix or chosen[: len(prefix)] != prefix:
+        return "the prefix is not the beginning of its rollout"
+    if not 0 <= trace.anchor.answer_span[0] <= trace.anchor.answer_span[1] <= len(trace.anchor.token_ids):
+        return "the answer's place lies outside the anchor"
+    for index, step in enumerate(trace.steps):
+        plural = (step.vertices, step.nearest, step.moved, step.toward_grad_norm, step.away_grad_norm, step.grad_cosine)
+        if step.k != index or any(len(values) != len(prefix) for values in plural):
+            return f"step {index} does not fit the prefix"
+        if not 0.0 <= step.step_size <= 1.0:
+            return f"step {index} leaves the hull"
+    if any(not 0 <= item.step <= len(trace.steps) for item in trace.after):
+        return "a continuation of a step that was not taken"
+    return None
+
+
+def import_run(files: Sequence[Path], root: Path) -> Path:
+    """Take in a run that somebody brought: its zip (as `zip_run` makes it), or its trace.json with or without
+    trajectory.safetensors.
+
+    Only these two files are read, by name; nothing else of a zip is unpacked, and no path in it is followed.
+
+    Args:
+        files: what was brought; file names as the person's machine had them.
+        root: the folder of runs; the run is written into it under a new name.
+
+    Returns:
+        the new run's folder.
+
+    Raises:
+        UserError: it is no run, or a damaged one.
+    """
+    with tempfile.TemporaryDirectory(prefix="latentrevise-") as name:
+        inside = Path(name)
+        for file in map(Path, files):
+            if file.suffix.lower() == ".zip":
+                _unpack(file, inside)
+            elif file.name in (TRACE_FILE, TRAJECTORY_FILE):
+                shutil.copyfile(file, inside / file.name)
+        if not (inside / TRACE_FILE).is_file():
+            raise UserError(f"This is no run: bring a run's folder that holds {TRACE_FILE}, or its zip.")
+        try:
+            trace, trajectory = load_run(inside, with_trajectory=(inside / TRAJECTORY_FILE).is_file())
+        except UserError as error:
+            # Where it lies for the moment is nobody's business.
+            raise UserError(str(error).replace(f"{inside}/", "")) from error
+        return save_run(trace, trajectory, run_folder(root, new_run_id(trace)))
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """The two files of the first run in a zip, into target."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            entries = {entry.filename: entry for entry in packed.infolist()}
+            trace = min((name for name in entries if name.rsplit("/", 1)[-1] == TRACE_FILE), key=len, default=None)
+            if trace is None:
+                raise UserError(f"This zip holds no run: there is no {TRACE_FILE} in it.")
+            for name in (TRACE_FILE, TRAJECTORY_FILE):
+                entry = entries.get(trace.removesuffix(TRACE_FILE) + name)
+                if entry is None:
+                    continue
+                # The size that a zip states can be a lie: what is read is counted.
+                with packed.open(entry) as source:
+                    content = source.read(MAX_TRACE_BYTES + 1)
+                if len(content) > MAX_TRACE_BYTES:
+                    raise UserError(f"{name} in this zip is larger than any of ours: it was not read.")
+                (target / name).write_bytes(content)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise UserError("This zip is damaged or locked: use a whole copy of it.") from error
 
 
 def _load_trajectory(folder: Path, trace: Trace) -> Tensor | None:

@@ -415,3 +415,13 @@ def test_intervals_decide_between_apart_and_overlapping():
     """5 of 8 against 0 of 8: 0.3057 is below 0.3244, so no claim; 6 of 8: 0.4093 is above."""
     assert "overlap" in rescue_sentence(arms((5, 8), (1, 8), (0, 8)), 1)["caveat"]
     assert "apart" in rescue_sentence(arms((6, 8), (1, 8), (0, 8)), 1)["caveat"]
+
+
+@pytest.mark.parametrize(
+    ("reached", "interval", "said"),
+    [(0, (0.0, 0.19), "Rescued:"), (1, (0.01, 0.28), "Rescued:"), (5, (0.14, 0.56), "Rescue in doubt:")],
+)
+def test_a_rescue_that_the_decoy_exposes_is_not_called_one(reached, interval, said):
+    """As on the gallery's card: 11 of 16 is 44 to 86 %, and only a decoy whose interval reaches that far exposes it."""
+    decoy = {"target": "31", "correct": reached, "n": 16, "interval": list(interval)}
+    assert rescue_sentence(arms((11, 16), (0, 16), (0, 16)), 10, decoy)["sentence"].startswith(said)

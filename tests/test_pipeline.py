@@ -214,3 +214,59 @@ def test_cost_counts_forward_tokens_as_stated(llama):
     assert run.cost["prompt"].forward_tokens == len(run.prompt.token_ids)
     drawn = sum(len(r.token_ids) + (r.finish.value == "stop") for r in run.before)
     assert run.cost["rollouts"].forward_tokens == 1 + drawn
+
+
+def test_a_run_is_taken_up_from_its_record_and_goes_on_as_if_never_left(llama):
+    """Closed after two of four steps, reopened, gone on: the same as in one go, with or without its trajectory."""
+    whole = told(llama)
+    for with_trajectory in (True, False):
+        half = sampled(llama)
+        half.split_at(longest(half), 6, CONFIG)
+        list(half.revise(2))
+        again = Run.reopen(llama, half.trace(), half.trajectory() if with_trajectory else None)
+        assert again.status is RunStatus.PAUSED
+        list(again.revise())
+        for _ in again.continue_from(FakeJudge()):
+            pass
+        assert [s.vertices for s in again.steps] == [s.vertices for s in whole.steps]
+        assert torch.allclose(again.trajectory(), whole.trajectory(), atol=1e-6)
+        assert [c.token_ids for c in again.after] == [c.token_ids for c in whole.after]
+        assert again.trace().prompt == whole.trace().prompt
+
+
+def test_a_run_of_another_model_is_not_taken_up(llama):
+    trace = told(llama).trace()
+    other = trace.model_copy(update={"model": trace.model.model_copy(update={"fingerprint": "0" * 16})})
+    with pytest.raises(UserError, match="load that model"):
+        Run.reopen(llama, other)
+    outside = trace.before[0].model_copy(update={"token_ids": (10**6,)})
+    with pytest.raises(UserError, match="tokens that its model does not have"):
+        Run.reopen(llama, trace.model_copy(update={"before": (outside, *trace.before[1:])}))
+
+
+def test_a_record_can_be_read_without_its_model(model):
+    run = told(model)
+    trace = run.trace()
+    mentioned = set(trace.prompt.token_ids) | set(trace.anchor.token_ids)
+    for rollout in (*trace.before, *trace.after):
+        mentioned |= set(rollout.token_ids)
+    for step in trace.steps:
+        mentioned |= {*step.vertices, *step.nearest}
+    assert mentioned <= set(trace.vocabulary.texts) == set(trace.vocabulary.norms)
+    everything = model.network.get_input_embeddings()(torch.arange(model.info.vocab_size)).detach()
+    for token, norm in trace.vocabulary.norms.items():
+        assert norm == pytest.approx(float((everything[token] ** 2).sum() ** 0.5), abs=2e-5)
+        assert trace.vocabulary.texts[token] == model.token_text(token)
+    assert trace.vocabulary.median_norm == pytest.approx(float((everything**2).sum(1).sqrt().median()), abs=2e-5)
+
+
+def test_continuations_drawn_another_way_do_not_stand_beside_new_ones(llama):
+    run = told(llama)
+    cooler = SAMPLING.model_copy(update={"temperature": 0.5})
+    for _ in run.continue_from(FakeJudge(), 2, SAMPLING.model_copy(update={"n": 2}), (Start.REVISED,)):
+        pass
+    assert {c.step for c in run.after} == {2, 4}
+    for _ in run.continue_from(FakeJudge(), 3, cooler, (Start.REVISED,)):
+        pass
+    assert {c.step for c in run.after} == {3}
+    assert run.trace().after_sampling == cooler

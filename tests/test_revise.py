@@ -11,7 +11,7 @@ import torch
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Projection, RevisionConfig, Split, StepRule
-from explorer.revise import RevisionObjective, evaluate, project, revise
+from explorer.revise import RevisionObjective, evaluate, project, revise, revise_together
 from tests.test_model import QUESTION, plain_losses, relative
 
 STEPS = 6
@@ -135,8 +135,57 @@ def test_the_prompt_is_read_once_however_many_steps(llama, monkeypatch):
     prompt, split, anchor, objective, _ = setup(llama)
     list(itertools.islice(revise(llama, objective, split), STEPS))
     m, c, a = len(split.prefix_token_ids), len(split.continuation_token_ids), anchor.answer_span[1]
-    # The prompt without its last token, then per step two branches that begin with that last token.
-    assert lengths == [len(prompt.token_ids) - 1] + [m + a, m + c] * STEPS
+    # The prompt without its last token, then one pass per step over two branches that begin with that last token.
+    assert lengths == [len(prompt.token_ids) - 1] + [m + a + m + c] * STEPS
+
+
+def several(model, lengths=(4, 9, 5, 7), **settings):
+    """Runs of one prompt whose prefixes and continuations differ in length."""
+    _, whole, _, first, config = setup(model, **settings)
+    ids = [*whole.prefix_token_ids, *whole.continuation_token_ids]
+    splits = [
+        whole.model_copy(
+            update={"prefix_token_ids": tuple(ids[:m]), "continuation_token_ids": tuple(ids[m : m + 3 + m % 4])}
+        )
+        for m in lengths
+    ]
+    objectives = []
+    for split in splits:
+        anchor = model.anchor(split.prefix_token_ids, config.connector, "42", split.continuation_token_ids)
+        objectives.append(RevisionObjective(model, first.context, anchor, split.continuation_token_ids, config))
+    return splits, objectives
+
+
+@pytest.mark.parametrize("settings", [{}, {"ban_answer_tokens": True}, {"step_rule": StepRule.HARMONIC}])
+def test_runs_revised_together_take_the_steps_they_take_alone(model, settings):
+    splits, objectives = several(model, **settings)
+    together = list(itertools.islice(revise_together(model, objectives, splits), STEPS))
+    for place, (split, objective) in enumerate(zip(splits, objectives, strict=True)):
+        spent, objective.forward_tokens = objective.forward_tokens, 0
+        alone = list(itertools.islice(revise(model, objective, split), STEPS))
+        assert spent == objective.forward_tokens
+        for (a, x), (b, y) in zip((row[place] for row in together), alone, strict=True):
+            assert a.vertices == b.vertices
+            assert a.nearest == b.nearest
+            assert relative(x, y) < 1e-5
+            for name in ("k", "step_size", "toward_loss", "away_loss", "objective", "gap"):
+                assert getattr(a, name) == pytest.approx(getattr(b, name), rel=2e-4, abs=1e-6)
+            for name in ("moved", "toward_grad_norm", "away_grad_norm", "grad_cosine"):
+                assert getattr(a, name) == pytest.approx(getattr(b, name), rel=2e-3, abs=1e-4)
+
+
+def test_bans_may_differ_among_runs_revised_together(llama):
+    splits, objectives = several(llama)
+    objectives[1].config = objectives[1].config.model_copy(update={"ban_answer_tokens": True})
+    together = next(revise_together(llama, objectives, splits))
+    for (step, _), objective, split in zip(together, objectives, splits, strict=True):
+        assert step.vertices == next(revise(llama, objective, split))[0].vertices
+
+
+def test_a_line_search_is_not_taken_together(llama):
+    splits, objectives = several(llama, step_rule=StepRule.LINE_SEARCH)
+    with pytest.raises(ValueError, match="no line search"):
+        next(revise_together(llama, objectives, splits))
 
 
 def test_a_gradient_that_is_not_finite_is_said(llama, monkeypatch):

@@ -137,3 +137,83 @@ def test_looking_for_runs(folder, tmp_path):
     assert store.find_runs(folder.parent) == [folder]
     with pytest.raises(UserError, match="There is no run"):
         store.find_runs(tmp_path / "nowhere")
+
+
+def packed(run, folder, tmp_path):
+    return store.zip_run(folder, {"README.txt": b"hello", "sft.jsonl": b"{}"}, tmp_path / "run.zip")
+
+
+def test_a_run_comes_back_from_its_zip_or_its_files(run, folder, tmp_path):
+    archive = packed(run, folder, tmp_path)
+    for files in ([archive], [folder / "trace.json", folder / "trajectory.safetensors"]):
+        brought = store.import_run(files, tmp_path / "elsewhere")
+        trace, embeddings = store.load_run(brought)
+        assert trace == run.trace()
+        assert torch.equal(embeddings, run.trajectory())
+        assert sorted(p.name for p in brought.iterdir()) == ["trace.json", "trajectory.safetensors"]
+    alone = store.import_run([folder / "trace.json"], tmp_path / "elsewhere")
+    assert [p.name for p in alone.iterdir()] == ["trace.json"]
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 3
+
+
+def test_a_zip_writes_nothing_but_the_run(run, folder, tmp_path):
+    """Paths that climb out of the folder are read by no one."""
+    archive = tmp_path / "evil.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("../../escaped.txt", "x")
+        out.writestr("../run/trace.json", (folder / "trace.json").read_text())
+        out.writestr("../run/trajectory.safetensors", (folder / "trajectory.safetensors").read_bytes())
+    brought = store.import_run([archive], tmp_path / "in" / "runs")
+    assert brought.parent == tmp_path / "in" / "runs"
+    assert not list(tmp_path.rglob("escaped.txt"))
+    assert not (tmp_path / "in" / "run").exists()
+
+
+def test_what_is_no_run_is_refused_in_a_sentence_without_a_path(folder, tmp_path, monkeypatch):
+    other = tmp_path / "notes.zip"
+    with zipfile.ZipFile(other, "w") as out:
+        out.writestr("notes.txt", "x")
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK\x03\x04 not a zip")
+    damaged = tmp_path / "trace.json"
+    damaged.write_text(json.dumps({**json.loads((folder / "trace.json").read_text()), "problem": 5}))
+    for files, says in (
+        ([other], "holds no run"),
+        ([broken], "damaged or locked"),
+        ([], "This is no run"),
+        ([tmp_path / "picture.png"], "This is no run"),
+        ([damaged], "damaged"),
+    ):
+        with pytest.raises(UserError, match=says) as caught:
+            store.import_run(files, tmp_path / "taken-in")
+        assert "/tmp" not in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+    monkeypatch.setattr(store, "MAX_TRACE_BYTES", 1000)
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("r/trace.json", b" " * 2000)
+    with pytest.raises(UserError, match="larger than any of ours"):
+        store.import_run([bomb], tmp_path / "taken-in")
+    assert not list(tmp_path.glob("taken-in/*"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t["steps"][0]["vertices"].pop(),
+        lambda t: t["steps"][1].update(k=7),
+        lambda t: t["steps"][1].update(step_size=1.5),
+        lambda t: t["split"].update(rollout=99),
+        lambda t: t["split"]["prefix_token_ids"].append(3),
+        lambda t: t["anchor"].update(answer_span=[0, 99]),
+        lambda t: t["after"][0].update(step=50),
+        lambda t: t.update(config=None),
+    ],
+)
+def test_a_record_that_does_not_hold_together_is_refused(folder, spoil):
+    path = folder / "trace.json"
+    raw = json.loads(path.read_text())
+    spoil(raw)
+    path.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match="damaged"):
+        store.load_run(folder, with_trajectory=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -26,6 +28,15 @@ def test_every_style_and_script_is_served(client):
         kind = "css" if name.endswith("css") else "javascript"
         assert kind in answer.headers["content-type"]
     assert all(name in web.head() for name in web.STYLES)
+
+
+def test_the_icon_is_linked_early_and_kept_forever(client):
+    (href,) = re.findall(r'<link rel="icon" type="image/svg\+xml" href="([^"]+)">', web.head())
+    assert href == f"{web.BASE}/assets/favicon.svg"
+    answer = client.get(f"/{href}")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.content == web.FAVICON.read_bytes()
 
 
 def test_plotly_comes_from_the_installed_package(client):

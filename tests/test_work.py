@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from explorer import store
-from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Verdict
+from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run
+from explorer.ui.screen import SAME, Screen, merged
 from explorer.ui.session import Session, Sessions
-from explorer.ui.work import SAME, Screen, Work, merged
+from explorer.ui.work import Work
 from tests.conftest import FakeJudge
 
 PROBLEM = Problem(id="sum-1", question="What is 12 + 30?", answer="42")
@@ -35,6 +36,9 @@ class Host:
 
     def map_status(self, model):
         return None, {"state": "absent", "progress": 0.0, "message": ""}
+
+    def map_folder(self, key):
+        return None
 
 
 @pytest.fixture
@@ -254,3 +258,142 @@ def test_sessions_are_apart_and_forgotten(monkeypatch):
     monkeypatch.setattr("explorer.ui.session.IDLE_LIMIT_S", -1)
     sessions.of("c")
     assert two.stop.is_set()
+
+
+# -- runs from disk -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(work, session):
+    """The name of a run that went all the way and lies on disk, and the page that made it gone."""
+    act(work, session, "whole", work.whole(session, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    return session.run_id
+
+
+def visitor(work, run_id):
+    """Another page that opened a run."""
+    page = Session("other", "default")
+    return page, act(work, page, "open", work.open(page, run_id), on_model=False)
+
+
+def test_an_opened_run_is_on_every_view_without_a_model(work, session, told):
+    old = final([Screen(**work.drawing.all(session))])
+    page, screen = visitor(work, told)
+    assert page.run is None
+    for view in ("rollouts", "compare", "success"):
+        assert getattr(screen, view) == getattr(old, view), view
+    assert screen.stage["steps"] == old.stage["steps"]
+    assert screen.stage["tokens"] == old.stage["tokens"]
+    assert (screen.stage["run_id"], screen.stage["recorded"]) == (told, None)
+    assert screen.settings == load_run(work.runs_dir / told)[0]
+    assert screen.watch["story"]["zero_hit"] is True
+
+
+def test_an_opened_run_is_gone_on_with_under_a_new_name(work, told):
+    before = (work.runs_dir / told / "trace.json").read_bytes()
+    page, _ = visitor(work, told)
+    more = CONFIG.model_copy(update={"steps": 5})
+    screen = act(work, page, "play", work.revise(page, more, one=False))
+    assert len(screen.stage["steps"]) == 5
+    assert page.run_id != told
+    assert (work.runs_dir / told / "trace.json").read_bytes() == before
+    assert len(load_run(work.runs_dir / page.run_id)[0].steps) == 5
+
+
+def test_k_raised_on_an_opened_run_makes_play_go_on(work, told):
+    page, screen = visitor(work, told)
+    assert screen.stage["config"]["steps"] == 3
+    assert work.plan(page, 7).stage["config"]["steps"] == 7
+    assert page.run is None
+
+
+def test_a_run_of_another_model_is_shown_but_not_gone_on_with(work, told):
+    path = work.runs_dir / told / "trace.json"
+    path.write_text(path.read_text().replace(work.host.model.info.fingerprint, "0" * 16))
+    page, screen = visitor(work, told)
+    assert screen.stage["live"] is False
+    assert "load it under" in screen.watch["story"]["why_not"]
+    screen = act(work, page, "play", work.revise(page, CONFIG, one=True))
+    assert "load that model" in screen.notice["text"]
+    assert page.opened.id == told, "it is still on the screen"
+
+
+def test_replayed_live_the_same_comes_out_and_is_said(work, told):
+    page, _ = visitor(work, told)
+    screen = act(work, page, "live", work.replay(page))
+    assert "token for token" in screen.ending["text"]
+    old, new = load_run(work.runs_dir / told), load_run(work.runs_dir / page.run_id)
+    assert page.run_id != told
+    assert [r.token_ids for r in old[0].before] == [r.token_ids for r in new[0].before]
+    assert torch.equal(old[1], new[1])
+    assert [c.token_ids for c in old[0].after] == [c.token_ids for c in new[0].after]
+
+
+def test_replayed_live_with_another_outcome_that_is_said_too(work, told):
+    path = work.runs_dir / told / "trace.json"
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
+    page, _ = visitor(work, told)
+    screen = act(work, page, "live", work.replay(page))
+    assert "otherwise than recorded" in screen.ending["text"]
+    assert len(screen.stage["steps"]) == 3
+
+
+def test_a_run_that_is_not_there_is_refused_and_the_screen_stays(work, told):
+    page, _ = visitor(work, told)
+    for name, says in (
+        ("nothing-here", "There is no run"),
+        ("../../etc", "not a run's name"),
+        ("", "not a run's name"),
+    ):
+        screen = act(work, page, "open", work.open(page, name), on_model=False)
+        assert says in screen.notice["text"]
+        assert page.opened.id == told
+
+
+def test_a_brought_run_is_copied_and_opened(work, told, tmp_path):
+    page = Session("third", "default")
+    screen = act(work, page, "bring", work.bring(page, [work.runs_dir / told / "trace.json"]), on_model=False)
+    assert page.opened.id not in ("", told)
+    assert screen.stage["run_id"] == page.opened.id
+    assert "copied" in screen.notice["text"]
+
+
+def test_the_success_curve_has_both_ends_at_one_budget(work, session, told):
+    few = SAMPLING.model_copy(update={"n": 2})
+    screen = act(work, session, "curve", work.curve(session, few))
+    assert [(p["k"], p["n"]) for p in screen.success["points"]] == [(0, 2), (1, 2), (2, 2), (3, 2)]
+    # Step 0 is the unrevised prefix: the same draw as the unrevised arm's.
+    at = {(c.step, c.start): [] for c in session.run.after}
+    for c in session.run.after:
+        at[c.step, c.start].append(c.token_ids)
+    assert at[0, Start.REVISED] == at[3, Start.ORIGINAL][:2]
+
+
+def test_a_curve_that_is_cancelled_keeps_what_was_finished(work, session, told):
+    screens = work.guarded(session, "curve", work.curve(session, SAMPLING.model_copy(update={"n": 2})))
+    last = Screen()
+    for screen in screens:
+        last = merged(last, screen)
+        if screen.success is not SAME and len(screen.success["points"]) >= 2:
+            session.stop.set()
+    assert last.busy == ""
+    assert load_run(session.folder)[0].after == tuple(session.run.after)
+
+
+def test_the_decoy_control_ends_on_screen_and_on_disk(work, session, told):
+    screen = act(work, session, "decoy", work.decoy(session, "43"))
+    control = screen.watch["story"]["controls"][0]
+    assert (control["target"], control["n"]) == ("43", 3)
+    assert load_run(session.folder)[0].controls[0].target == "43"
+
+
+def test_two_runs_side_by_side_and_apart_again(work, session, told):
+    other = CONFIG.model_copy(update={"away_weight": 0.0})
+    act(work, session, "restart", work.restart(session, other), on_model=False)
+    act(work, session, "play", work.revise(session, other, one=False))
+    screen = act(work, session, "against", work.against(session, told), on_model=False)
+    assert screen.rival["run_id"] == told
+    assert [row["label"] for row in screen.duel["rows"] if row["differs"]][:1] != []
+    assert told in {option["id"] for option in screen.duel["options"]}
+    screen = act(work, session, "against", work.against(session, None), on_model=False)
+    assert screen.rival is None

@@ -1,6 +1,7 @@
 // The vocabulary as a quiet background: every token one point, drawn by WebGL (or a 2-D canvas where there is none) into a
 // canvas of its own, only when the view, the theme or the points change. What it does not do: labels, hover, anything that moves.
 
+import { pen } from "./dom.js";
 import { rgb } from "./theme.js";
 
 const VERTEX = `
@@ -50,7 +51,7 @@ export class Cloud {
       this.#fresh();
       return;
     }
-    if (!this.gl) this.ctx = canvas.getContext("2d");
+    if (!this.gl) this.ctx = pen(canvas);
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
       this.uploaded = false;

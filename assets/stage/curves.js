@@ -44,8 +44,9 @@ function swatch(series) {
 }
 
 export class Curves {
-  constructor({ onSeek }) {
+  constructor({ onSeek, onNear }) {
     this.onSeek = onSeek;
+    this.onNear = onNear;
     this.values = SERIES.map((series) => {
       const parts = { from: h("td"), now: h("td", { class: "lr-s-v-now" }) };
       parts.el = h("tr", {}, h("th", { scope: "row" }, swatch(series), h("span", { text: series.name }), hint(`${series.say} (${series.good}.)`)), parts.from, parts.now, h("td", { class: "lr-s-v-good", text: series.good }));
@@ -61,17 +62,32 @@ export class Curves {
     this.plots = [0, 1].map((i) => {
       const target = h("div", { class: `lr-s-plot lr-s-plot-${i}` });
       const cursor = h("div", { class: "lr-s-plot-cursor", "aria-hidden": "true", hidden: true });
-      return { target, cursor, el: h("div", { class: "lr-s-plot-box", role: "img" }, target, cursor) };
+      return { target, cursor, el: h("div", { class: "lr-s-plot-box", role: "img", "aria-label": "The values are in the table above." }, target, cursor) };
     });
     this.note = h("p", { class: "lr-s-curve-note" });
+    this.otherNote = h("p", { class: "lr-s-curve-note lr-s-curve-other", hidden: true });
     this.fallback = h("div", { class: "lr-s-curve-table", hidden: true });
-    this.el = h("section", { class: "lr-s-card lr-s-curves", "aria-label": "Losses and gap over the steps" }, h("div", { class: "lr-s-curve-head" }, h("h3", { class: "lr-s-stage-h", text: "Losses and gap" }), this.note), this.table, h("div", { class: "lr-s-plots" }, ...this.plots.map((p) => p.el)), this.fallback);
-    this.resizer = new ResizeObserver(() => this.#moveCursor());
+    this.el = h("section", { class: "lr-s-card lr-s-curves", "data-tour": "losses", "aria-label": "Losses and gap over the steps" }, h("div", { class: "lr-s-curve-head" }, h("h3", { class: "lr-s-stage-h", text: "Losses and gap" }), this.note), this.table, h("div", { class: "lr-s-plots" }, ...this.plots.map((p) => p.el)), this.otherNote, this.fallback);
+    this.resizer = new ResizeObserver(() => {
+      // Plotly itself watches the window only, and a comparison changes the width of this column alone.
+      for (const { target } of this.plots) if (target._fullLayout && target.clientWidth && Math.abs(target._fullLayout.width - target.clientWidth) > 1) this.plotly.Plots.resize(target);
+      this.#moveCursor();
+    });
   }
 
-  /** Starts to load Plotly; called once the map has drawn. */
-  wake() {
-    if (this.waking) return;
+  /** Starts to load Plotly: once the map has drawn, nothing plays and the curves are near the window. It takes the browser's only
+      thread for a second where it is slow, which must not be one in which something moves. */
+  wake(busy) {
+    if (this.waking || busy) return;
+    if (!this.near) {
+      this.watching ??= new IntersectionObserver(([entry]) => {
+        this.near = entry.isIntersecting;
+        if (this.near) this.onNear();
+      }, { rootMargin: "300px" });
+      this.watching.observe(this.el);
+      return;
+    }
+    this.watching.disconnect();
     this.waking = true;
     loadPlotly().then(
       (plotly) => {
@@ -95,6 +111,36 @@ export class Curves {
     this.stamp = stamp;
     Object.assign(this, { points, planned, S: steps.length });
     this.#draw();
+  }
+
+  /** The run beside this one, or null: {steps, final, sameObjective}. Its lines are drawn thin, hollow and marked B. */
+  setOther(other) {
+    const points = other ? other.steps.concat(other.final ? [other.final] : []) : [];
+    const stamp = other ? `${points.length}/${other.sameObjective}/${points[0]?.objective}/${points.at(-1)?.objective}` : "";
+    if (stamp === (this.otherStamp ?? "")) return;
+    this.otherStamp = stamp;
+    this.other = other ? { points, keys: other.sameObjective ? ["toward_loss", "objective", "gap"] : ["toward_loss"] } : null;
+    this.otherNote.hidden = !other;
+    if (other) setText(this.otherNote, other.sameObjective ? "Thin lines with hollow marks, ending in B: the toward loss, objective and gap of run B." : "The thin line with hollow marks, ending in B: run B’s toward loss. Its objective and gap weigh the losses differently, so they are not drawn over these.");
+    this.#draw();
+  }
+
+  #otherLines(i, c) {
+    if (!this.other?.points.length) return [];
+    const { points, keys } = this.other;
+    return SERIES.filter((s) => s.plot === i && keys.includes(s.key)).map((s) => ({
+      x: points.map((_, k) => k),
+      y: points.map((p) => p[s.key] ?? null),
+      name: `${s.name} of B`,
+      mode: "lines+markers+text",
+      line: { color: c[s.color], dash: "8px,3px,1px,3px", width: 1.2 },
+      marker: { color: c[s.color], symbol: `${s.symbol}-open`, size: points.length > 40 ? 4 : 6 },
+      text: points.map((_, k) => (k === points.length - 1 ? "<b>B</b>" : "")),
+      textposition: "top center",
+      textfont: { color: c[s.color], size: 12 },
+      hovertemplate: `B: ${s.name} %{y:.3f} ${s.unit}<extra>point %{x}</extra>`,
+      cliponaxis: false,
+    }));
   }
 
   show(j) {
@@ -125,7 +171,7 @@ export class Curves {
     if (!this.plotly) return;
     this.fallback.hidden = true;
     const c = palette(this.el);
-    const last = Math.max(1, this.planned, this.points.length - 1);
+    const last = Math.max(1, this.planned, this.points.length - 1, (this.other?.points.length ?? 0) - 1);
     this.plots.forEach(({ target, el }, i) => {
       const series = SERIES.filter((s) => s.plot === i);
       const data = series.map((s) => ({
@@ -138,6 +184,7 @@ export class Curves {
         hovertemplate: `${s.name} %{y:.3f} ${s.unit}<extra>point %{x}</extra>`,
         cliponaxis: false,
       }));
+      data.push(...this.#otherLines(i, c));
       const axis = { gridcolor: c.line, linecolor: c.line, zeroline: false, tickfont: { color: c.ink3, size: 11 }, fixedrange: true, automargin: false };
       const layout = {
         height: 152,
@@ -151,14 +198,16 @@ export class Curves {
         xaxis: { ...axis, range: [-0.25, last + 0.25], nticks: 7, tick0: 0, dtick: last <= 6 ? 1 : last <= 12 ? 2 : undefined, showgrid: false, title: { text: i ? "gap by point" : "losses by point (0 = unrevised)", standoff: 4, font: { size: 11, color: c.ink3 } } },
         yaxis: { ...axis, showticklabels: this.points.length > 0, nticks: i ? 4 : 5, rangemode: i ? "tozero" : "normal" },
       };
-      this.plotly.react(target, data, layout, { displayModeBar: false, responsive: true }).then(() => {
+      // Gradio's page has a <base>: Plotly would then write the page's address into each of its clips, and the browser fetch the whole
+      // page again as soon as the address has changed (address.js).
+      this.plotly.react(target, data, layout, { displayModeBar: false, responsive: true, _baseUrl: "" }).then(() => {
         if (!target.lrBound) {
           target.lrBound = true;
           target.on("plotly_click", (event) => this.onSeek(event.points[0].x));
         }
         this.#moveCursor();
       });
-      setAttr(el, "aria-label", `${series.map((s) => s.name).join(", ")} at ${this.points.length} points; the values are in the table above.`);
+      setAttr(el, "aria-label", `${series.map((s) => s.name).join(", ")} at ${this.points.length} points; the values are in the table above.${this.other ? " Run B is drawn beside it." : ""}`);
     });
   }
 
@@ -184,6 +233,7 @@ export class Curves {
 
   free() {
     this.resizer.disconnect();
+    this.watching?.disconnect();
     if (this.plotly) for (const { target } of this.plots) this.plotly.purge(target);
   }
 }

@@ -16,6 +16,12 @@ export function h(tag, props = {}, ...children) {
   return el;
 }
 
+/** A canvas's 2-D context that draws on the processor. Long dashed lines and thousands of segments are what a graphics card is worst
+    at, and where the card is a program (no driver, most servers and virtual machines) one frame of them took up to four seconds. */
+export function pen(canvas) {
+  return canvas.getContext("2d", { willReadFrequently: true });
+}
+
 /** The same for SVG; attributes and children only. */
 export function svg(tag, attrs = {}, ...children) {
   const el = document.createElementNS(SVG, tag);

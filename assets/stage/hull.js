@@ -167,9 +167,9 @@ export class Trajectory {
 export function angleInWords(cosine) {
   if (!Number.isFinite(cosine)) return { degrees: NaN, verdict: "not known", words: "" };
   const degrees = (Math.acos(Math.max(-1, Math.min(1, cosine))) * 180) / Math.PI;
-  if (degrees < 60) return { degrees, verdict: "in conflict", words: "what makes the answer likelier makes the failed text likelier too" };
-  if (degrees < 82) return { degrees, verdict: "slightly in conflict", words: "helping the answer also helps the failed text a little" };
-  if (degrees <= 98) return { degrees, verdict: "independent", words: "helping the answer neither helps nor hurts the failed text" };
-  if (degrees <= 120) return { degrees, verdict: "slightly in agreement", words: "helping the answer also hurts the failed text a little" };
-  return { degrees, verdict: "in agreement", words: "the same move helps the answer and hurts the failed text" };
+  if (degrees < 60) return { degrees, verdict: "in conflict", words: "bad: what helps the answer helps the failure too" };
+  if (degrees < 82) return { degrees, verdict: "slightly in conflict", words: "bad: what helps the answer helps the failure a little too" };
+  if (degrees <= 98) return { degrees, verdict: "independent", words: "helping the answer leaves the failure as it is" };
+  if (degrees <= 120) return { degrees, verdict: "slightly in agreement", words: "good: one move partly serves both wishes" };
+  return { degrees, verdict: "in agreement", words: "good: one move serves both wishes" };
 }

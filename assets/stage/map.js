@@ -2,8 +2,9 @@
 // only when view, theme or points change; above them the trails, current points and vertices, drawn on each frame of a move.
 // What it does not do: decide which point is shown or fetch anything. The stage hands it a scene and tells it to render.
 
-import { gammaText, h, icon, num, percent, reducedMotion, setAttr, tokenEl, visible } from "./dom.js";
+import { gammaText, h, icon, num, pen, percent, reducedMotion, setAttr, tokenEl, visible } from "./dom.js";
 import { Cloud } from "./cloud.js";
+import { drawPoints, fillOf } from "./colour.js";
 import { Labels, PointGrid } from "./landscape.js";
 import { palette } from "./theme.js";
 
@@ -47,6 +48,7 @@ export class MapView {
     this.scene = null;
     this.shown = 0;
     this.selected = null;
+    this.paint = null;
     this.hover = null;
     this.touched = false; // once a reader has moved the view it is theirs
     this.viewDirty = true;
@@ -90,6 +92,13 @@ export class MapView {
 
   select(t) {
     this.selected = t;
+    this.invalidate();
+  }
+
+  /** Colours and rings of the current points, as made by colour.js; null for plain ink. */
+  setPaint(paint) {
+    if (paint === this.paint) return;
+    this.paint = paint;
     this.invalidate();
   }
 
@@ -140,6 +149,15 @@ export class MapView {
       this.view = target;
       this.flight = null;
     } else this.flight = { from: { ...this.view }, to: target, start: null, ms };
+    this.invalidateView();
+  }
+
+  /** Takes over another map's view as it is, at once. */
+  adopt(view) {
+    this.touched = true;
+    this.flight = null;
+    this.view = { ...view };
+    this.#setHover(null);
     this.invalidateView();
   }
 
@@ -261,7 +279,7 @@ export class MapView {
   #context(canvas, p) {
     const width = Math.round(p.width * p.ratio);
     const height = Math.round(p.height * p.ratio);
-    const ctx = canvas.getContext("2d");
+    const ctx = pen(canvas);
     if (canvas.width !== width || canvas.height !== height) {
       canvas.width = width;
       canvas.height = height;
@@ -382,21 +400,7 @@ export class MapView {
     }
     this.targets = targets;
 
-    // Current points with a halo in the ground's colour, so that they stand clear of the crowd.
-    const radius = M > 256 ? 2.2 : M > 64 ? 3 : 4.2;
-    ctx.globalAlpha = M > 128 ? 0.85 : 1;
-    ctx.fillStyle = c.ink;
-    ctx.strokeStyle = c.surface;
-    ctx.lineWidth = M > 128 ? 1 : 2;
-    ctx.beginPath();
-    for (let t = 0; t < M; t++) {
-      ctx.moveTo(at[2 * t] + radius, at[2 * t + 1]);
-      ctx.arc(at[2 * t], at[2 * t + 1], radius, 0, 2 * Math.PI);
-    }
-    ctx.stroke();
-    ctx.fill();
-    ctx.globalAlpha = 1;
-
+    drawPoints(ctx, at, M, c, this.paint);
     for (const t of strong) this.#drawStrong(ctx, t, t === this.selected, j, f, at, X, Y, c);
     this.#drawPills(ctx, p, strong, targets, at, step, c);
   }
@@ -441,9 +445,9 @@ export class MapView {
     ctx.globalAlpha = 1;
     ctx.beginPath();
     ctx.arc(x, y, selected ? 7 : 5.5, 0, 2 * Math.PI);
-    ctx.fillStyle = c.ink;
+    ctx.fillStyle = fillOf(this.paint, t, c);
     ctx.fill();
-    ctx.strokeStyle = c.surface;
+    ctx.strokeStyle = this.paint?.shades ? c.ink : c.surface;
     ctx.lineWidth = 2.2;
     ctx.stroke();
   }
@@ -703,6 +707,7 @@ export class MapView {
     );
     if (d.vertex !== undefined) rows.push(row(d.pullIsPast ? "last pulled to" : "pulled to", "◆ ", tokenEl(this.text(d.vertex)), ` by γ = ${gammaText(d.gamma)}`));
     rows.push(row("moved", `${num(d.moved)} in the full space`));
+    if (d.coloured) rows.push(row(...d.coloured));
     this.tip.replaceChildren(...rows);
   }
 

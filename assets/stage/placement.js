@@ -1,7 +1,7 @@
 // Where the moving points stand on the map, said honestly: the switch between the two placements, one sentence for each,
 // the facts about distance, and what is shown while there is no map. What it does not do: compute places (hull.js does).
 
-import { h, num, percent, setAttr, setText } from "./dom.js";
+import { h, hint, num, percent, setAttr, setText } from "./dom.js";
 
 const SENTENCE = {
   hull: "A point stands at the same mixture of map places as its embedding is of embeddings: a step of γ is visibly γ of the way to its vertex.",
@@ -45,8 +45,11 @@ export class Placement {
     });
     this.bar = h("progress", { class: "lr-s-progress", max: "1", hidden: true, "aria-label": "Fitting the neighbourhood and all steps together" });
     this.sentence = h("p", { class: "lr-s-place-sentence", "aria-live": "polite" });
-    this.el = h("div", { class: "lr-s-placement" }, h("div", { class: "lr-s-place-row" }, this.group, this.bar), this.sentence);
+    this.el = h("div", { class: "lr-s-placement", "data-tour": "placement" }, h("div", { class: "lr-s-place-row" }, this.group, this.bar), this.sentence);
     this.honesty = h("p", { class: "lr-s-honesty" });
+    this.cautionSign = h("span", { class: "lr-s-caution-sign", "aria-hidden": "true" });
+    this.cautionText = h("span");
+    this.caution = h("p", { class: "lr-s-caution", "data-tour": "honesty" }, this.cautionSign, this.cautionText, hint("Compares, over all positions at the shown point, the straight distance travelled on the map with the L2 distance moved in the full space, by Spearman's rank correlation: 1 means the same order, 0 no relation. Warned of below 0.5, or when one position's place in the two orders lies half the field apart."));
   }
 
   #press(name) {
@@ -55,7 +58,7 @@ export class Placement {
     } else this.onPick(name);
   }
 
-  /** {placement, joint, live, S, trustworthiness, kept, neighbours, moved: {mean, max} | null, point, waiting} */
+  /** {placement, joint, live, S, trustworthiness, kept, neighbours, moved: {mean, max} | null, distance: {warn, text} | null, point, waiting} */
   show(s) {
     this.state = s.joint?.state ?? "absent";
     this.canAsk = s.live && s.S > 0 && !s.waiting && this.state !== "fitting";
@@ -78,6 +81,10 @@ export class Placement {
     const kept = Number.isFinite(s.kept) ? `; it keeps ${percent(s.kept)} of each token's ${s.neighbours ?? "nearest"} true neighbours` : "";
     const trust = Number.isFinite(s.trustworthiness) ? `Trustworthiness of this map ${num(s.trustworthiness, 2)} of 1${kept}. ` : "";
     const moved = s.moved ? ` Moved in the full space at point ${s.point}: mean ${num(s.moved.mean, 2)}, max ${num(s.moved.max, 2)}.` : "";
+    this.caution.classList.toggle("lr-s-caution-on", Boolean(s.distance?.warn));
+    this.caution.classList.toggle("lr-s-caution-none", !s.distance);
+    setText(this.cautionSign, s.distance?.warn ? "⚠" : "✓");
+    setText(this.cautionText, s.distance?.text ?? "");
     setText(this.honesty, `${trust}2-D distance is not true distance.${moved}`);
     setAttr(this.honesty, "title", "Trustworthiness: how far neighbours on the map can be believed (1 = all of them are neighbours in the full space as well). Moved: L2 distance from the start in the model's embedding space.");
   }

@@ -29,14 +29,14 @@ export class Player {
     this.note = h("span", { class: "lr-s-play-note" });
     this.el = h(
       "div",
-      { class: "lr-s-player", role: "group", "aria-label": "Player" },
+      { class: "lr-s-player", "data-tour": "player", role: "group", "aria-label": "Player" },
       h("div", { class: "lr-s-play-buttons" }, this.first, this.back, this.toggle, this.step, this.last),
       h("div", { class: "lr-s-scrub" }, this.ticks, this.range),
-      h("div", { class: "lr-s-play-notes" }, this.count, this.chip, this.note, h("span", { class: "lr-s-play-extra" }, this.speed, this.restart)),
+      h("div", { class: "lr-s-play-notes" }, this.count, h("span", { class: "lr-s-play-said" }, this.chip, this.note), h("span", { class: "lr-s-play-extra" }, this.speed, this.restart)),
     );
   }
 
-  /** {point, S, planned, playing, computing, canCompute, computeNext, live, waiting, arrived, stepLabel, playLabel, note} */
+  /** {point, S, planned, playing, computing, canCompute, computeNext, live, compared, waiting, arrived, stepLabel, playLabel, note} */
   show(s) {
     const length = Math.max(1, s.planned, s.S);
     setAttr(this.range, "max", length);
@@ -66,6 +66,8 @@ export class Player {
     this.chip.hidden = !s.arrived;
     if (s.arrived) setText(this.chip, `Step ${s.S} arrived — jump to it`);
     setText(this.note, s.note);
+    // Whether something may be said at any point: where it has a line of its own, that line then stands empty until it is.
+    setAttr(this.el, "data-says", s.live || s.compared || Boolean(s.note));
   }
 
   #showTicks(length, done) {

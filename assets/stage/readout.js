@@ -80,7 +80,7 @@ export class Readout {
       h("h4", { text: "What one step does" }),
       h("ol", {}, ...STEP.map(([sign, cls, words]) => h("li", {}, h("span", { class: `lr-s-blank-sign ${cls}`, "aria-hidden": "true", text: sign }), words))),
     );
-    this.el = h("section", { class: "lr-s-card lr-s-readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, this.nav), this.blank, this.body);
+    this.el = h("section", { class: "lr-s-card lr-s-readout", "data-tour": "readout", "aria-label": "Selected position" }, h("div", { class: "lr-s-read-head" }, this.title, this.state, this.nav), this.blank, this.body);
   }
 
   show(trajectory, t, j) {

@@ -50,9 +50,21 @@ export class Strip {
       this.awayBox = h("section", { class: "lr-s-flow-box lr-s-flow-box-away" }, h("h4", { class: "lr-s-flow-h" }, h("span", { class: "lr-s-sign", text: "−" }), "Failed continuation ", h("span", { class: "lr-s-flow-sub", text: "pushed away from" })), this.away),
       this.towardBox = h("section", { class: "lr-s-flow-box lr-s-flow-box-toward" }, h("h4", { class: "lr-s-flow-h" }, h("span", { class: "lr-s-sign", text: "+" }), "Anchor ", h("span", { class: "lr-s-flow-sub", text: "pulled toward; only the underlined answer is scored" })), this.toward),
     );
-    this.el = h("section", { class: "lr-s-strip", "aria-label": "Tokens" }, h("div", { class: "lr-s-strip-head" }, this.title, this.legend), this.list, this.others);
+    this.el = h("section", { class: "lr-s-strip", "data-tour": "strip", "aria-label": "Tokens" }, h("div", { class: "lr-s-strip-head" }, this.title, this.legend), this.list, this.others);
     this.chips = [];
     this.selected = null;
+    // Of a long prefix only the chips in sight are brought up to date at once, the others when there is time.
+    this.watcher = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          const t = Number(target.dataset.t);
+          if (this.chips[t]?.el !== target) continue;
+          this.chips[t].away = !isIntersecting;
+          if (isIntersecting && this.late?.delete(t)) this.#fill(t);
+        }
+      },
+      { root: this.list, rootMargin: "80px 0px" },
+    );
   }
 
   /** New run: one chip per position, the continuation and the anchor. */
@@ -80,6 +92,9 @@ export class Strip {
       return parts;
     });
     this.list.replaceChildren(...this.chips.map((c) => c.el));
+    this.late = null;
+    this.watcher.disconnect();
+    if (prefix.length > COMPACT_ABOVE) for (const chip of this.chips) this.watcher.observe(chip.el);
     this.awayBox.hidden = !continuation.length;
     this.away.replaceChildren(...continuation.map((id) => tokenEl(this.text(id))));
     this.towardBox.hidden = !anchor;
@@ -90,22 +105,48 @@ export class Strip {
 
   /** Shows point j of the trajectory on all chips. */
   show(trajectory, j) {
-    const stamp = `${j}/${trajectory.S}`;
+    const stamp = `${j}/${trajectory.S}/${trajectory.steps.at(-1)?.objective}`;
     if (this.point === stamp) return;
     this.point = stamp;
-    const compact = this.el.classList.contains("lr-s-compact");
-    this.chips.forEach((chip, t) => {
-      const now = trajectory.nearest(t, j);
-      const weights = trajectory.weights(t, j);
-      const kept = weights.find((w) => w.original).weight;
-      const changed = now !== trajectory.prefix[t];
-      setToken(chip.now, this.text(now));
-      chip.el.classList.toggle("lr-s-changed", changed);
-      chip.bar.style.background = bar(weights, trajectory.ranking(t), compact ? 2 : 4);
-      setText(chip.kept, percent(kept));
-      const moved = trajectory.moved(t, j);
-      setText(chip.moved, moved < 100 ? moved.toFixed(2) : num(moved));
+    Object.assign(this, { trajectory, j });
+    this.late = new Set();
+    this.chips.forEach((chip, t) => (chip.away ? this.late.add(t) : this.#fill(t)));
+    if (this.late.size) this.#soon();
+  }
+
+  #fill(t) {
+    const { trajectory, j } = this;
+    const chip = this.chips[t];
+    const compact = this.chips.length > COMPACT_ABOVE;
+    const now = trajectory.nearest(t, j);
+    const weights = trajectory.weights(t, j);
+    const kept = weights.find((w) => w.original).weight;
+    const changed = now !== trajectory.prefix[t];
+    setToken(chip.now, this.text(now));
+    chip.el.classList.toggle("lr-s-changed", changed);
+    chip.bar.style.background = bar(weights, trajectory.ranking(t), compact ? 2 : 4);
+    setText(chip.kept, percent(kept));
+    const moved = trajectory.moved(t, j);
+    setText(chip.moved, moved < 100 ? moved.toFixed(2) : num(moved));
+  }
+
+  /** Fills what is late once the point's picture is drawn and it rests: no frame of a scrub waits for chips out of sight. */
+  #soon() {
+    clearTimeout(this.soon);
+    cancelAnimationFrame(this.drawn);
+    this.drawn = requestAnimationFrame(() => {
+      this.soon = setTimeout(() => {
+        for (const t of this.late ?? []) this.#fill(t);
+        this.late = null;
+      }, 400);
     });
+  }
+
+  /** Marks the positions of `set` as pulled by a chosen token; null for none. */
+  mark(set) {
+    if (!set && !this.marked) return;
+    this.marked = set;
+    this.chips.forEach((chip, t) => chip.el.classList.toggle("lr-s-pulled", Boolean(set?.has(t))));
   }
 
   select(t, scroll = true) {

@@ -7,16 +7,20 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from explorer.settings import Settings
 from explorer.ui import theme, web
+from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
 from explorer.ui.page import Page
-from explorer.ui.panels import after, header, problem, revision, rollouts
-from explorer.ui.session import Sessions
+from explorer.ui.panels import after, header, problem, revision, rollouts, watch
+from explorer.ui.session import Session, Sessions
 from explorer.ui.work import Work
 from explorer.verdict import Judge
 
+# A run of 512 positions × 200 steps of a 4,096-wide model is 1.7 GB; the zips of runs that people pass around are not.
+MAX_UPLOAD = "512mb"
 SECTIONS = {
     "problem": ("1", "A problem", "Something the model gets wrong, and the answer it should reach."),
     "rollouts": ("2", "Rollouts", "The model tries N times. Pick a failed try and where its reasoning prefix ends."),
@@ -30,6 +34,13 @@ SECTIONS = {
 }
 
 
+def greet(work: Work, session: Session) -> None:
+    """What a fresh page shows: the first recorded run, if there is one. Needs no model."""
+    first = first_run()
+    if first is not None:
+        work.show(session, first)
+
+
 def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
     """Make the page.
 
@@ -37,9 +48,11 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         the Blocks, the keyword arguments for its `launch`, and the page (for shutting down).
     """
     host = ModelHost(settings)
-    page = Page(host, Sessions(settings.model), Work(host, Judge(), settings.runs_dir))
+    work = Work(host, Judge(), settings.runs_dir)
+    page = Page(host, Sessions(settings.model, lambda session: greet(work, session)), work)
     with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
         header.layout(page)
+        watch.layout(page)
         for key, (number, title, text) in SECTIONS.items():
             with gr.Column(elem_classes="lr-section", elem_id=f"lr-section-{key}"):
                 gr.HTML(
@@ -50,6 +63,8 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
                 {"problem": problem, "rollouts": rollouts, "stage": revision, "after": after}[key].layout(page)
         for panel in (problem, rollouts, revision, after):
             panel.events(page)
+        watch.events(page, demo)
+        watch.greet(page, page.sessions.fresh())
         header.events(page, demo)
 
         def leave(request: gr.Request) -> None:
@@ -59,8 +74,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
     demo.queue(default_concurrency_limit=8)
     launch = dict(
         theme=theme.theme(),
-        head=web.head(),
-        app_kwargs={"routes": web.routes(host.map_folder)},
+        app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
+        max_file_size=MAX_UPLOAD,
+        favicon_path=web.FAVICON,
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -6,17 +6,20 @@ What it does not do: lay out anything; each panel makes its own components.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gradio as gr
 
 from explorer.errors import describe
+from explorer.problems import load_bank
+from explorer.records import RevisionConfig, Trace
 from explorer.ui.controls import RevisionControls, SamplingControls
 from explorer.ui.models import ModelHost
+from explorer.ui.screen import SAME, Screen, warning
 from explorer.ui.session import Session, Sessions
 from explorer.ui.view import View
-from explorer.ui.work import SAME, Screen, Work, warning
+from explorer.ui.work import Work
 
 # One model, one worker: everything that runs it stands in this queue.
 MODEL_QUEUE = "model"
@@ -31,6 +34,8 @@ class Page:
     sessions: Sessions
     work: Work
     header: View = None
+    watch: View = None
+    bring: gr.File = None
     model_name: gr.Textbox = None
     load_model: gr.Button = None
     bank: gr.Dropdown = None
@@ -44,6 +49,11 @@ class Page:
     rollouts: View = None
     revision: RevisionControls = None
     stage: View = None
+    duel: View = None
+    rival: View = None
+    success: View = None
+    decoy: gr.Button = None
+    decoy_target: gr.Textbox = None
     samples: gr.Slider = None
     continue_: gr.Button = None
     cancel_after: gr.Button = None
@@ -55,7 +65,7 @@ class Page:
     @property
     def starters(self) -> tuple[gr.Button, ...]:
         """Buttons that begin model work: off while something runs."""
-        return self.sample, self.whole, self.continue_
+        return self.sample, self.whole, self.continue_, self.decoy
 
     @property
     def stoppers(self) -> tuple[gr.Button, ...]:
@@ -68,19 +78,44 @@ class Page:
 
     def outputs(self, where: str) -> list:
         """The components that an action of panel `where` may redraw."""
-        return [self.rollouts, self.stage, self.compare, self.notices[where], *self.starters, *self.stoppers]
+        notices = dict.fromkeys([self.notices[where], self.notices["after"]])
+        return [*self.views.values(), *notices, self.bank, *self.settings, *self.starters, *self.stoppers]
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The views by the name of their field of `Screen`."""
+        names = ("watch", "rollouts", "stage", "compare", "success", "duel", "rival")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def settings(self) -> list:
+        """The components that a run brings its own values for."""
+        return [self.question, self.answer, *self.sampling.all(), *self.revision.all(), self.samples]
+
+    def settings_of(self, trace: Trace) -> dict:
+        """The problem and settings of a run, for those components."""
+        config, after = trace.config or RevisionConfig(), trace.after_sampling or trace.sampling
+        values = [trace.problem.question, trace.problem.answer]
+        values += [getattr(trace.sampling, item.name) for item in fields(SamplingControls)]
+        values += [getattr(config, item.name) for item in fields(RevisionControls)]
+        found = dict(zip(self.settings, [*values, after.n], strict=True))
+        known = {problem.id: problem for problem in load_bank()}.get(trace.problem.id)
+        if known and known.question == trace.problem.question:
+            found[self.bank] = trace.problem.id
+        return found
 
     def draw(self, screen: Screen, where: str) -> dict:
         """Gradio updates for what changed."""
         updates: dict[Any, Any] = {}
-        for component, value in (
-            (self.rollouts, screen.rollouts),
-            (self.stage, screen.stage),
-            (self.compare, screen.compare),
-            (self.notices[where], screen.notice),
-        ):
-            if value is not SAME:
-                updates[component] = value
+        for name, view in self.views.items():
+            if getattr(screen, name) is not SAME:
+                updates[view] = getattr(screen, name)
+        if screen.notice is not SAME:
+            updates[self.notices[where]] = screen.notice
+        if screen.ending is not SAME:
+            updates[self.notices["after"]] = screen.ending
+        if screen.settings is not SAME:
+            updates |= self.settings_of(screen.settings)
         if screen.busy is not SAME:
             for button in self.starters:
                 updates[button] = gr.Button(interactive=not screen.busy)
@@ -103,6 +138,14 @@ class Page:
             return
         for screen in self.work.guarded(session, name, action, on_model):
             yield self.draw(screen, where)
+
+    def once(self, *action: Any, **options: Any) -> dict:
+        """`run` to its end, all redraws as one: for events that skip Gradio's queue, of whose generators only the first
+        value would ever arrive."""
+        updates: dict = {}
+        for update in self.run(*action, **options):
+            updates |= update
+        return updates
 
     def stop(self, request: gr.Request) -> None:
         """Ask whatever runs for this page to stop at its next step."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from explorer.errors import UserError
 from explorer.pipeline import Run
 from explorer.records import Problem, SamplingConfig, Start
 from explorer.split import SplitPoint
+from explorer.ui.library import Opened
 
 # A page that was left without a goodbye is forgotten after this long; its runs stay on disk.
 IDLE_LIMIT_S = 2 * 3600
@@ -40,11 +42,26 @@ class Session:
     joint: dict | None = None
     after_point: int = 0
     after_sampling: SamplingConfig | None = None
+    # A run from disk, shown until the page has one of its own; and one that is shown beside whatever is shown.
+    opened: Opened | None = None
+    rival: Opened | None = None
+    nonce: int = 0
+    # Another K than the opened run's own: Play goes on to it.
+    planned: int | None = None
+    # Runs that this page made, newest first: (name, title).
+    made: list[tuple[str, str]] = field(default_factory=list)
     problems: tuple[Problem, ...] = ()
     listed: str = ""
     running: Start | str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)
+
+    @property
+    def shown_id(self) -> str:
+        """The name of the run on the screen; empty when there is none."""
+        if self.run is not None:
+            return self.run_id
+        return self.opened.id if self.opened else ""
 
     def need_run(self) -> Run:
         """The run, or a sentence that says what comes first."""
@@ -56,8 +73,9 @@ class Session:
 class Sessions:
     """All open pages."""
 
-    def __init__(self, default_model: str):
-        self._default_model = default_model
+    def __init__(self, default_model: str, greet: Callable[[Session], None] = lambda session: None):
+        """`greet` puts on a new session what every page shows first."""
+        self._default_model, self._greet = default_model, greet
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -68,9 +86,18 @@ class Sessions:
         with self._lock:
             for other in [k for k, s in self._sessions.items() if now - s.touched > IDLE_LIMIT_S and k != key]:
                 self._sessions.pop(other).stop.set()
-            session = self._sessions.setdefault(key, Session(key, self._default_model))
+            session = self._sessions.get(key)
+            if session is None:
+                session = self._sessions[key] = Session(key, self._default_model)
+                self._greet(session)
             session.touched = now
             return session
+
+    def fresh(self) -> Session:
+        """A session of nobody, as every page begins."""
+        session = Session("", self._default_model)
+        self._greet(session)
+        return session
 
     def leave(self, session_hash: str | None) -> None:
         """A page was closed: its work stops, its memory is given back."""

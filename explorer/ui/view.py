@@ -12,11 +12,15 @@ from typing import Any
 
 import gradio as gr
 
+from explorer.ui.web import BASE
+
 
 class View(gr.HTML):
-    """`assets/<script>` mounted in a Gradio page; `events` are the names that its script may trigger."""
+    """`assets/<script>` mounted in a Gradio page; `events` are the names that its script may trigger. One that is
+    `later` waits until the browser has nothing better to do: it lies below what a person sees first."""
 
-    def __init__(self, script: str, events: tuple[str, ...] = (), label: str = "", **kwargs: Any):
+    def __init__(self, script: str, events: tuple[str, ...] = (), label: str = "", later: bool = False, **kwargs: Any):
+        begin = "((go) => requestIdleCallback(go, { timeout: 1500 }))" if later else "((go) => go())"
         # Gradio finds the names of custom events by looking for them, quoted, in js_on_load.
         names = ", ".join(f"'{name}'" for name in events)
         super().__init__(
@@ -24,10 +28,10 @@ class View(gr.HTML):
             html_template=f'<div class="lr-root" data-view="{script.removesuffix(".js")}"></div>',
             js_on_load=(
                 f"const events = [{names}];"
-                f" import(new URL('lr/assets/{script}', document.baseURI))"
+                f" {begin}(() => import(new URL('{BASE}/assets/{script}', document.baseURI))"
                 ".then((module) => module.mount({ element, props, trigger, watch, server: null, events }))"
                 ".catch((error) => "
-                "{ element.textContent = 'This view could not be loaded: reload the page.'; console.error(error); });"
+                "{ element.textContent = 'This view could not be loaded: reload the page.'; console.error(error); }));"
             ),
             label=label,
             apply_default_css=False,

@@ -1,8 +1,8 @@
 """What the buttons do: generators that drive the pipeline for one session and yield what changed on the screen.
 
-They know views (payloads) and the pipeline; they don't know which component shows what. Each yields `Screen` values:
-only the fields set are redrawn. Errors meant for people end up in `notice`, never as a traceback, and whatever was
-finished is saved.
+They know the pipeline and what a screen is made of; they don't know which component shows what. Each yields `Screen`
+values: only the fields set are redrawn. Errors meant for people end up in `notice`, never as a traceback, and
+whatever was finished is saved.
 
 What it does not do: lay out the page; the panels do.
 """
@@ -11,52 +11,31 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from explorer.audit import decoy_control
 from explorer.errors import UserError, describe
 from explorer.export import sft_rows, to_jsonl
 from explorer.pipeline import Run
 from explorer.problems import make_problem
-from explorer.records import Problem, RevisionConfig, Rollout, RunStatus, SamplingConfig, Start, Verdict
+from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Trace, Verdict
 from explorer.split import SplitPoint, best_failed, best_preset, presets
-from explorer.store import new_run_id, run_folder, save_run, zip_run
+from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
+from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
 from explorer.ui.pump import ModelThread
+from explorer.ui.screen import Drawing, Screen, info, merged, warning
 from explorer.ui.session import Session
 from explorer.verdict import Judge
-from explorer.views.payloads import compare_payload, rollouts_payload, stage_payload
+from explorer.views.payloads import rollouts_payload
+from explorer.views.success import curve_steps
 from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
-
-
-class _Same:
-    """Marks a part of the screen that did not change."""
-
-
-SAME: Any = _Same()
-
-
-@dataclass(frozen=True)
-class Screen:
-    """What to redraw: payloads of the three views, a notice {kind, text}, and what is busy ("" when nothing is)."""
-
-    rollouts: Any = SAME
-    stage: Any = SAME
-    compare: Any = SAME
-    notice: Any = SAME
-    busy: Any = SAME
-
-
-def merged(older: Screen, newer: Screen) -> Screen:
-    """Two redraws as one: a part that the newer one leaves alone is the older one's."""
-    values = {f.name: getattr(newer, f.name) for f in fields(Screen)}
-    return Screen(**{name: getattr(older, name) if value is SAME else value for name, value in values.items()})
 
 
 class Work:
@@ -65,6 +44,7 @@ class Work:
     def __init__(self, host: ModelHost, judge: Judge, runs_dir: Path):
         self.host, self.judge, self.runs_dir = host, judge, runs_dir
         self.thread = ModelThread()
+        self.drawing = Drawing(host)
 
     def guarded(self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True) -> Iterator[Screen]:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
@@ -91,20 +71,22 @@ class Work:
         if session.cut is None:
             return {}
         session.refusals += 1
-        return {"rollouts": self._rollouts(session, "done") | {"refused": session.refusals}}
+        return {"rollouts": self.drawing.rollouts(session, "done") | {"refused": session.refusals}}
 
     def _as_it_stands(self, session: Session) -> dict[str, Any]:
         """After a failure: the views show what was finished, and keep it on disk if that is possible at all."""
-        if session.run is None or not session.run.before:
+        if session.run is None:
+            return self.drawing.all(session) if session.opened is not None else {}
+        if not session.run.before:
             return {}
         self._keep(session)
         return {
-            "rollouts": self._rollouts(session, "done"),
-            "stage": self._stage(session),
-            "compare": self._compare(session, "cancelled"),
+            "rollouts": self.drawing.rollouts(session, "done"),
+            "stage": self.drawing.stage(session),
+            "compare": self.drawing.compare(session, "cancelled"),
         }
 
-    # -- rollouts and split ------------------------------------------------------------------------
+    # -- rollouts ----------------------------------------------------------------------------------
 
     def sample(
         self, session: Session, problem: Problem, sampling: SamplingConfig, config: RevisionConfig
@@ -115,15 +97,19 @@ class Work:
         if session.stop.is_set():
             return
         run = Run.start(self.host.need(name), problem, sampling)
-        session.run, session.run_id, session.folder = run, new_run_id(run.trace()), None
-        session.chosen = session.cut = session.joint = None
+        session.run, session.run_id, session.folder, session.opened = run, new_run_id(run.trace()), None, None
+        session.chosen = session.cut = session.joint = session.rival = None
         session.presets, session.point = (), 0
         text = run.model.token_text
         yield Screen(
             rollouts=rollouts_payload(run.trace(), text, state="sampling", drafts=[[]] * sampling.n, rollouts={}),
             stage=None,
             compare=None,
+            success=None,
+            duel=None,
+            rival=None,
             notice=None,
+            ending=None,
             busy="rollouts",
         )
         drawn = time.monotonic()
@@ -152,12 +138,10 @@ class Work:
             self._choose(session, best_failed(run.before, run.model.pieces))
             if session.cut is not None:  # None: even the longest is too short to cut in two
                 self._restart(session, config)
-        yield Screen(
-            rollouts=self._rollouts(session, "cancelled" if stopped else "done"),
-            stage=self._stage(session),
-            notice=unsaved or notice,
-            busy="",
-        )
+        views = self.drawing.all(session) | {
+            "rollouts": self.drawing.rollouts(session, "cancelled" if stopped else "done")
+        }
+        yield Screen(**views, notice=unsaved or notice, busy="")
 
     def _await_model(self, session: Session, name: str) -> Iterator[Screen]:
         """A person may press before the model has arrived: say where it stands and begin by itself when it is there."""
@@ -174,9 +158,101 @@ class Work:
         if said is not None:
             yield Screen(notice=None, busy="")
 
+    # -- runs from disk ----------------------------------------------------------------------------
+
+    def open(self, session: Session, run_id: str) -> Iterator[Screen]:
+        """Show a run from disk: a recorded one, or one of the folder of runs. A live one of this page stays on disk."""
+        self.show(session, open_run(run_id, self.runs_dir))
+        yield Screen(**self.drawing.all(session), settings=session.opened.trace, notice=None, ending=None, busy="")
+
+    def bring(self, session: Session, files: Sequence[Path]) -> Iterator[Screen]:
+        """Show a run that somebody brought as a zip or as its files; it is kept in the folder of runs."""
+        folder = import_run(files, self.runs_dir)
+        yield from self.open(session, folder.name)
+        session.made.insert(0, (folder.name, session.opened.title))
+        yield Screen(notice=info("The run is open. It was copied into this explorer's folder of runs."))
+
+    def show(self, session: Session, opened: Opened) -> None:
+        """Put a run from disk on the session's screen, its split chosen as it was."""
+        trace = opened.trace
+        session.opened, session.run, session.run_id, session.folder = opened, None, "", None
+        session.joint, session.rival, session.planned = None, None, None
+        session.nonce += 1
+        session.chosen = session.cut = None
+        session.presets = ()
+        if trace.problem.source == "bank":
+            session.listed = trace.problem.id  # the list of problems moves to it too
+        if trace.split is not None:
+            chosen, m = trace.before[trace.split.rollout], len(trace.split.prefix_token_ids)
+            session.chosen = trace.split.rollout
+            session.presets = presets(chosen, [opened.token_text(token) for token in chosen.token_ids], chosen.answer)
+            session.cut = next((p for p in session.presets if p.m == m), SplitPoint("custom", m, "Cut there by hand."))
+        session.after_point = max((item.step for item in trace.after), default=0)
+        session.point = 0 if opened.recorded else len(trace.steps)
+        session.after_sampling = trace.after_sampling or (trace.sampling if trace.after else None)
+
+    def against(self, session: Session, run_id: str | None) -> Iterator[Screen]:
+        """Show another run beside the one on the screen, or end that."""
+        rival = open_run(run_id, self.runs_dir) if run_id else None
+        if rival is not None and rival.trace.split is None:
+            raise UserError("That run was never split, so there is no movement to compare with.")
+        session.rival = rival
+        yield Screen(**self.drawing.duel(session), notice=None)
+
+    def replay(self, session: Session) -> Iterator[Screen]:
+        """Run an opened run again from its question to its controls, and say whether the same came out."""
+        opened = session.opened
+        if opened is None:
+            raise UserError("Open a recorded run first: there is nothing to run again.")
+        old = opened.trace
+        yield from self.sample(session, old.problem, old.sampling, old.config or RevisionConfig())
+        run = session.run
+        if session.stop.is_set() or run is None or old.split is None:
+            return
+        same = [r.token_ids for r in run.before] == [r.token_ids for r in old.before]
+        if same:
+            self._choose(session, old.split.rollout)
+            session.cut = SplitPoint("custom", len(old.split.prefix_token_ids), "As in the recorded run.")
+            self._restart(session, old.config)
+        elif session.cut is None:
+            return
+        # Another machine may round otherwise, and then draw another token: the run goes on with what it drew.
+        yield from self.revise(session, old.config, one=False)
+        if session.stop.is_set() or not old.after:
+            return
+        session.point = min(max(item.step for item in old.after), len(run.steps))
+        yield from self.after(session, old.after_sampling or old.sampling)
+        if not session.stop.is_set() and old.controls:
+            yield from self.decoy(session, old.controls[0].target)
+        same = same and [s.vertices for s in run.steps] == [s.vertices for s in old.steps]
+        then = [(c.start, c.token_ids) for c in old.after if c.step == session.after_point]
+        same = same and then == [(c.start, c.token_ids) for c in run.after if c.step == session.after_point]
+        text = (
+            "Run live just now: rollouts, steps and continuations are the recorded ones, token for token."
+            if same
+            else "Run live just now, and it came out otherwise than recorded: another machine, number format or "
+            "version rounds differently, and one other token changes what follows. Both are real."
+        )
+        if not session.stop.is_set():
+            yield Screen(ending=info(text), busy="")
+
+    def _take_up(self, session: Session) -> Generator[Screen, None, Run]:
+        """The session's live run; an opened one is taken up first, under a new name, once its model is there."""
+        if session.run is None and session.opened is not None:
+            name = session.model
+            yield from self._await_model(session, name)
+            opened = session.opened
+            if session.stop.is_set():
+                raise UserError("Stopped before the model was there; the run is as it was.")
+            session.run = Run.reopen(self.host.need(name), opened.trace, opened.trajectory())
+            session.run_id, session.opened = new_run_id(opened.trace), None
+        return session.need_run()
+
+    # -- rollouts and split ------------------------------------------------------------------------
+
     def pick(self, session: Session, rollout: int, config: RevisionConfig) -> Iterator[Screen]:
         """Choose a failed rollout to revise; its split is set to the best preset."""
-        run = session.need_run()
+        run = yield from self._take_up(session)
         if not 0 <= rollout < len(run.before) or run.before[rollout].verdict is Verdict.CORRECT:
             raise UserError("Choose a rollout that failed: there is nothing to revise in a correct one.")
         self._choose(session, rollout)
@@ -184,7 +260,7 @@ class Work:
 
     def cut(self, session: Session, rollout: int, m: int, name: str, config: RevisionConfig) -> Iterator[Screen]:
         """Move the split of the chosen rollout."""
-        run = session.need_run()
+        run = yield from self._take_up(session)
         if session.chosen != rollout:
             self._choose(session, rollout)
         preset = next((p for p in session.presets if p.name == name and p.m == m), None)
@@ -203,24 +279,19 @@ class Work:
     def _split(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Lay the chosen split; an earlier revision stays on disk under its own name."""
         self._restart(session, config)
-        yield Screen(
-            rollouts=self._rollouts(session, "done"),
-            stage=self._stage(session),
-            compare=self._compare(session),
-            notice=None,
-        )
+        yield Screen(**self.drawing.all(session), notice=None)
 
     # -- revision ----------------------------------------------------------------------------------
 
     def restart(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Forget the steps and begin again from the prefix, with the settings as they stand now."""
-        session.need_run()
+        yield from self._take_up(session)
         self._restart(session, config)
-        yield Screen(stage=self._stage(session), compare=self._compare(session), notice=None)
+        yield Screen(**self.drawing.all(session), notice=None)
 
     def revise(self, session: Session, config: RevisionConfig, one: bool) -> Iterator[Screen]:
         """Take one step, or go on to the planned number; pausing is `session.stop`."""
-        run = session.need_run()
+        run = yield from self._take_up(session)
         if session.cut is None or session.chosen is None:
             raise UserError("Choose a failed rollout first: there is nothing to revise in a correct one.")
         notice = None
@@ -232,22 +303,26 @@ class Work:
         run.plan(config.steps)
         taken = len(run.steps)
         until = taken + 1 if one else max(config.steps, taken)
-        yield Screen(stage=self._stage(session, "running"), notice=notice, busy="revision")
+        yield Screen(stage=self.drawing.stage(session, "running"), notice=notice, busy="revision")
         for _ in run.revise(until, session.stop.is_set):
-            yield Screen(stage=self._stage(session, "running"))
-        yield Screen(stage=self._stage(session), busy="", notice=self._keep(session) or notice)
+            yield Screen(stage=self.drawing.stage(session, "running"))
+        unsaved = self._keep(session)
+        yield Screen(**self.drawing.all(session), busy="", notice=unsaved or notice)
 
     def plan(self, session: Session, steps: int) -> Screen:
         """Another K while steps stand: Play then goes on instead of replaying. Not while something runs."""
         run = session.run
+        if run is None and session.opened is not None and session.opened.trace.config is not None:
+            session.planned = max(steps, len(session.opened.trace.steps))
+            return Screen(stage=self.drawing.stage(session))
         if run is None or run.config is None or session.running:
             return Screen()
         run.plan(steps)
-        return Screen(stage=self._stage(session))
+        return Screen(stage=self.drawing.stage(session))
 
     def joint(self, session: Session) -> Iterator[Screen]:
         """Fit neighbourhood and all steps together, in a child process, with progress."""
-        run = session.need_run()
+        run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
         run_id, steps = session.run_id, len(run.steps)
@@ -260,7 +335,7 @@ class Work:
                 if session.stop.is_set() or session.run_id != run_id:
                     return
                 session.joint = {"state": "fitting", "progress": status.progress, "message": status.message}
-                yield Screen(stage=self._stage(session))
+                yield Screen(stage=self.drawing.stage(session))
                 time.sleep(0.5)
         finally:
             job.cancel()
@@ -278,12 +353,13 @@ class Work:
             }
         else:
             session.joint = {"state": "failed", "progress": 0.0, "message": status.message}
-        yield Screen(stage=self._stage(session))
+        yield Screen(stage=self.drawing.stage(session))
 
     def _restart(self, session: Session, config: RevisionConfig) -> None:
         run = session.run
         if session.cut is None or session.chosen is None or session.cut.m is None:
             raise UserError("Choose a failed rollout and where its prefix ends first.")
+        session.rival = None
         if run.steps:
             session.run_id = new_run_id(run.trace())
             session.folder = None
@@ -294,21 +370,81 @@ class Work:
 
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
-        run = session.need_run()
+        run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
         session.after_point = point = max(0, min(session.point, len(run.steps)))
         session.after_sampling = sampling
         run.after = [item for item in run.after if item.step != point]  # sampled anew
-        yield Screen(compare=self._compare(session, "sampling"), notice=None, busy="after", stage=self._stage(session))
+        yield Screen(
+            compare=self.drawing.compare(session, "sampling"),
+            notice=None,
+            busy="after",
+            stage=self.drawing.stage(session),
+        )
         drawn = 0.0
         for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
             if time.monotonic() - drawn >= REDRAW_S:
                 drawn = time.monotonic()
-                yield Screen(compare=self._compare(session, "sampling", start, state.drafts, dict(state.rollouts)))
+                yield Screen(
+                    compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
+                )
         unsaved = self._keep(session)
         stopped = session.stop.is_set()
-        yield Screen(compare=self._compare(session, "cancelled" if stopped else "done"), busy="", notice=unsaved)
+        views = self.drawing.all(session) | {
+            "compare": self.drawing.compare(session, "cancelled" if stopped else "done")
+        }
+        yield Screen(**views, busy="", notice=unsaved)
+
+    def curve(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
+        """Continuations from up to six steps, the unrevised prefix (step 0) among them, at one budget: from which step
+        on is the prompt solvable?"""
+        run = yield from self._take_up(session)
+        if not run.steps:
+            raise UserError("Take some steps first: there is nothing to compare over steps yet.")
+        session.after_sampling = sampling
+        points = curve_steps(len(run.steps))
+        drawn = 0.0
+        for point in points:
+            run.after = [c for c in run.after if (c.step, c.start) != (point, Start.REVISED)]
+            where = {"running": point, "planned": points, "sampling": sampling}
+            yield Screen(success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve")
+            for _, state in run.continue_from(
+                self.judge, point, sampling, (Start.REVISED,), cancelled=session.stop.is_set
+            ):
+                if time.monotonic() - drawn >= REDRAW_S:
+                    drawn = time.monotonic()
+                    done = len(state.rollouts)
+                    yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
+            if session.stop.is_set():
+                break
+        state = "cancelled" if session.stop.is_set() else "idle"
+        views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
+        yield Screen(**views, busy="", notice=self._keep(session))
+
+    def decoy(self, session: Session, target: str | None = None) -> Iterator[Screen]:
+        """The control by a wrong answer, at the step and budget of the comparison on the screen."""
+        run = yield from self._take_up(session)
+        sampling = session.after_sampling
+        if sampling is None or not any(item.step == session.after_point for item in run.after):
+            raise UserError("Continue from a step first: the control is compared with what that found.")
+        said = None
+        if target:  # as a gold answer would be checked
+            target = make_problem(run.problem.question, target).answer
+        for state in decoy_control(run, self.judge, session.after_point, sampling, target or None, session.stop.is_set):
+            text = f"Decoy control: revising toward the wrong answer {state.target}, step {state.steps} of {state.of}."
+            if state.sampling is not None:
+                text = (
+                    f"Decoy control: continuing, {len(state.sampling.rollouts)} of {state.sampling.n} finished, "
+                    f"{state.sampling.tokens} tokens."
+                )
+            if text != said:
+                said = text
+                yield Screen(notice=info(text), busy="decoy")
+        stopped = (
+            info("Stopped: of a control that was not finished nothing is kept.") if session.stop.is_set() else None
+        )
+        yield Screen(**self.drawing.all(session), busy="", notice=self._keep(session) or stopped)
 
     def whole(
         self,
@@ -332,10 +468,13 @@ class Work:
 
     def pack(self, session: Session) -> Path:
         """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row."""
-        run = session.need_run()
-        folder = self._save(session)
-        rows = sft_rows(run.trace())
-        extra = {"README.txt": _readme(run, len(rows))}
+        if session.run is None and session.opened is not None:
+            folder, trace = session.opened.folder, session.opened.trace
+        else:
+            trace = session.need_run().trace()
+            folder = self._save(session)
+        rows = sft_rows(trace)
+        extra = {"README.txt": _readme(trace, len(rows))}
         if rows:
             extra["sft.jsonl"] = to_jsonl(rows)
         target = Path(tempfile.mkdtemp(prefix="latentrevise-")) / f"{folder.name}.zip"
@@ -352,68 +491,15 @@ class Work:
     def _save(self, session: Session) -> Path:
         run = session.run
         session.folder = run_folder(self.runs_dir, session.run_id)
+        if run.steps and all(made != session.run_id for made, _ in session.made):
+            settings = f"γ {run.config.step_size:g}, λ {run.config.away_weight:g}"
+            title = f"{run.problem.id} · {settings}, M {len(run.split.prefix_token_ids)}"
+            session.made.insert(0, (session.run_id, title))
         return save_run(run.trace(), run.trajectory(), session.folder)
 
-    # -- drawing -----------------------------------------------------------------------------------
-
-    def _rollouts(self, session: Session, state: str) -> dict | None:
-        if session.run is None:
-            return None
-        return rollouts_payload(
-            session.run.trace(),
-            session.run.model.token_text,
-            state=state,
-            split=session.cut,
-            split_rollout=session.chosen,
-            presets=session.presets,
-        )
-
-    def _stage(self, session: Session, status: str | None = None) -> dict | None:
-        run = session.run
-        if run is None or run.split is None:
-            return None
-        key, map_status = self.host.map_status(run.model)
-        if status is None:
-            status = run.status.value
-        return stage_payload(
-            run.trace(RunStatus.COMPLETED, run.message),
-            run.model.token_text,
-            run_id=session.run_id,
-            live=True,
-            status=status,
-            message=run.message,
-            map_key=key,
-            map_status=map_status,
-            joint=session.joint,
-        )
-
-    def _compare(
-        self,
-        session: Session,
-        state: str = "done",
-        running: Start | None = None,
-        drafts: list | tuple = (),
-        drafted: dict[int, Rollout] | None = None,
-    ) -> dict | None:
-        run = session.run
-        if run is None or session.after_sampling is None or (state == "done" and not run.after):
-            return None
-        return compare_payload(
-            run.trace(),
-            run.model.token_text,
-            run.model.decode,
-            state=state,
-            point=session.after_point,
-            sampling=session.after_sampling,
-            continuations=[item for item in run.after if item.step == session.after_point],
-            running=running,
-            drafts=drafts,
-            drafted=drafted,
-        )
-
     def refresh(self, session: Session) -> Screen:
-        """The stage again, for when only the map's progress changed."""
-        return Screen(stage=self._stage(session))
+        """The stage again, for when only the map's progress or the model's changed."""
+        return Screen(stage=self.drawing.stage(session), watch=self.drawing.watch(session))
 
 
 def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem:
@@ -424,22 +510,11 @@ def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem
     return make_problem(question, answer)
 
 
-def info(text: str) -> dict:
-    """A notice that tells."""
-    return {"kind": "info", "text": text}
-
-
-def warning(text: str) -> dict:
-    """A notice that asks for something."""
-    return {"kind": "warning", "text": text}
-
-
-def _readme(run: Run, rows: int) -> bytes:
-    name = run.model.info.id
+def _readme(trace: Trace, rows: int) -> bytes:
     lines = [
         "A run of LatentRevise Explorer (method: arXiv 2606.29938).",
         "",
-        f"Model: {name} ({run.model.info.dtype} on {run.model.info.device}). Problem: {run.problem.id}.",
+        f"Model: {trace.model.id} ({trace.model.dtype} on {trace.model.device}). Problem: {trace.problem.id}.",
         "trace.json holds everything that was sampled, decided and measured; trajectory.safetensors the "
         "embeddings of every step.",
         "Check it yourself: embeddings[k+1] = (1 - step_size) * embeddings[k] + step_size * V[vertices].",

@@ -144,6 +144,8 @@ def stage_payload(
     map_key: str | None = None,
     map_status: Payload | None = None,
     joint: Payload | None = None,
+    recorded: Payload | None = None,
+    nonce: int = 0,
 ) -> Payload | None:
     """The stage: map, player, token strip, curves. None before a split.
 
@@ -151,12 +153,14 @@ def stage_payload(
         trace: the run so far.
         token_text: display text of a token id.
         run_id: names the run; the view keeps its place as long as it stays the same.
-        live: false for a recorded run.
+        live: whether further steps can be computed.
         status: as on the trace, or running or paused.
         message: a sentence for people.
         map_key: which vocabulary map to fetch, if there is one.
         map_status: {state, progress, message} of that map.
         joint: the layout that UMAP gives when steps and neighbourhood are fitted together, or its progress.
+        recorded: {id, title, date} of a recorded run.
+        nonce: counts what a person opened, so that opening the same run again is a change.
     """
     if trace.split is None or trace.anchor is None or trace.config is None:
         return None
@@ -166,6 +170,7 @@ def stage_payload(
         mentioned.update(step.nearest)
     if joint:
         mentioned.update(int(row[0]) for row in joint.get("neighbours") or ())
+    norms = trace.vocabulary.norms if trace.vocabulary else {}
     return {
         "run_id": run_id,
         "live": live,
@@ -182,6 +187,10 @@ def stage_payload(
         "steps": [_rounded(step.model_dump(mode="json")) for step in trace.steps],
         "final": _rounded(trace.final.model_dump()) if trace.final else None,
         "joint": joint,
+        "recorded": recorded,
+        "nonce": nonce,
+        "norms": {str(token): norms[token] for token in sorted(mentioned) if token in norms},
+        "median_norm": trace.vocabulary.median_norm if trace.vocabulary else None,
     }
 
 
@@ -279,7 +288,7 @@ def compare_payload(
             "markers": reflection_markers(decode(tail)),
         },
         "arms": arms,
-        "rescue": rescue_sentence(arms, point) if state in ("done", "cancelled") else None,
+        "rescue": rescue_sentence(arms, point, controlled(trace, point)) if state in ("done", "cancelled") else None,
     }
 
 
@@ -319,8 +328,28 @@ def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
     return min(len(a), len(b))
 
 
-def rescue_sentence(arms: Sequence[Payload], point: int) -> Payload:
-    """What the counts of the three arms say, in plain words, and what they do not say."""
+def controlled(trace: Trace, point: int) -> Payload | None:
+    """{target, correct, n, interval} of the decoy control at a point, if it was run there."""
+    for control in trace.controls:
+        if control.kind == "decoy" and control.step == point and control.continuations:
+            return {"target": control.target, **counts(control.continuations)}
+    return None
+
+
+def exposes(control: Payload, gold: Payload) -> bool:
+    """Whether a wrong answer is reached, and no less often than the gold one as far as the 95 % intervals tell: then
+    there is nothing to call a rescue. Both as `counts` makes them."""
+    return control["correct"] > 0 and control["interval"][1] >= gold["interval"][0]
+
+
+def rescue_sentence(arms: Sequence[Payload], point: int, decoy: Payload | None = None) -> Payload:
+    """What the counts of the three arms say, in plain words, and what they do not say.
+
+    Args:
+        arms: the three, as `compare_payload` makes them.
+        point: the step that was continued.
+        decoy: what `controlled` gives.
+    """
     by = {arm["start"]: arm for arm in arms}
     revised, projected, original = by["revised"], by["projected"], by["original"]
     if not revised["done"]:
@@ -336,8 +365,9 @@ def rescue_sentence(arms: Sequence[Payload], point: int) -> Payload:
             "caveat": "Take some steps first to see a revision.",
         }
     rescued = revised["correct"] > 0
+    exposed = decoy is not None and exposes(decoy, revised)
     sentence = (
-        f"Rescued: after {point} steps {rate(revised)} continuations are correct"
+        f"{'Rescue in doubt' if exposed else 'Rescued'}: after {point} steps {rate(revised)} continuations are correct"
         if rescued
         else f"Not rescued: after {point} steps none of {revised['done']} continuations is correct"
     )
@@ -349,14 +379,22 @@ def rescue_sentence(arms: Sequence[Payload], point: int) -> Payload:
     caveat = ""
     if rescued and original["done"]:
         if revised["interval"][0] > original["interval"][1]:
-            caveat = (
-                "The intervals are apart, so this is more than luck of sampling. "
-                "Whether it reasoned or was handed the answer is for the decoy control to say."
-            )
+            caveat = "The intervals are apart, so this is more than luck of sampling."
+            if decoy is None:
+                caveat += " Whether it reasoned or was handed the answer is for the decoy control to say."
         else:
             caveat = (
                 "The intervals overlap, so plain resampling may find it as often: sample more before believing it. "
                 "And a rescue can be the answer smuggled in by the prefix."
+            )
+        if decoy is not None:
+            caveat += (
+                f" Moved the same way toward the wrong answer {decoy['target']}, {decoy['correct']} of {decoy['n']} "
+                + (
+                    "reach that one: the prefix does not hand over just any answer."
+                    if decoy["correct"] == 0
+                    else "reach that one instead: some or all of this rescue may be the answer handed over."
+                )
             )
         if projected["done"] and projected["correct"] == 0:
             caveat += (

@@ -131,8 +131,12 @@ def visit(chromium):
     """Open the app as a new visitor: `with visit(server, width=400) as visitor`."""
 
     @contextlib.contextmanager
-    def open_page(server: Server, width: int = 1440, height: int = 900, **options) -> Iterator[Visitor]:
+    def open_page(
+        server: Server, width: int = 1440, height: int = 900, mode: str = "make", **options
+    ) -> Iterator[Visitor]:
         context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        # As for somebody who chose it in this tab before: to run things, or to watch recorded runs.
+        context.add_init_script(f"sessionStorage.setItem('lr-mode', '{mode}')")
         context.set_default_timeout(PATIENCE_MS)
         visitor = Visitor(context.new_page()).watch()
         visitor.page.goto(server.url)

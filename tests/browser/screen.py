@@ -7,6 +7,7 @@ What it does not do: check anything but that the thing asked for is there.
 from __future__ import annotations
 
 import json
+import re
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -41,7 +42,7 @@ def question(page: Page) -> Locator:
 
 def gold(page: Page) -> Locator:
     """The field of the gold answer."""
-    return page.get_by_role("textbox", name="Gold answer")
+    return page.get_by_role("textbox", name=re.compile("^Gold answer"))
 
 
 def wait_for_model(page: Page) -> None:
@@ -67,6 +68,16 @@ def rest(page: Page) -> None:
     """Until nothing runs for this page."""
     expect(page.locator("#lr-cancel")).to_be_disabled()
     expect(page.locator("#lr-sample")).to_be_enabled()
+
+
+def chooser(page: Page) -> Locator:
+    """The file input of one's own problems; that of runs is another one."""
+    return page.locator("input[type=file]:not(#lr-open-file input)").first
+
+
+def listed(page: Page) -> Locator:
+    """The entries of Gradio's open list; our own views have options too."""
+    return page.locator("[role=option]:not(.lr-root [role=option])")
 
 
 def headline(page: Page) -> Locator:

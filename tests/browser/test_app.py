@@ -46,7 +46,7 @@ def test_from_an_open_page_to_a_run_at_home(visit, server, tmp_path):
         # The page answers at once; the model arrives beside it.
         expect(page.locator("#lr-sample")).to_be_enabled()
         expect(page.locator(".lr-head-name")).to_have_text(re.compile("on its way|SmolLM2"))
-        expect(page.locator("#lr-stage")).to_contain_text("Here a failed line of reasoning will be revised")
+        expect(page.locator("#lr-stage")).to_contain_text("Recorded run")
 
         _choose_from_the_bank(page)
         s.write(page, QUESTION, ANSWER)
@@ -76,7 +76,7 @@ def _choose_from_the_bank(page):
     field = page.get_by_role("combobox", name="Problem")
     field.click()
     field.fill("rate-03")
-    page.get_by_role("option").filter(has_text="rate-03").click()
+    s.listed(page).filter(has_text="rate-03").click()
     expect(s.question(page)).to_have_value(problem.question)
     expect(s.gold(page)).to_have_value(problem.answer)
 
@@ -85,6 +85,7 @@ def _sample(page):
     page.evaluate(WATCH_CARDS)
     s.sample(page)
     grown = page.evaluate("window.grown")
+    grown = grown[grown.index(min(grown)) :]  # before that, the recorded run's cards stood there
     # The cards streamed in: they were seen to grow, not to appear whole.
     assert len(grown) >= 4
     assert len([count for count in grown if 0 < count < grown[-1]]) >= 3
@@ -194,9 +195,10 @@ def _scrub(visitor):
     moved.append(chip.text_content())
     assert len(set(moved)) == 3
     assert float(moved[-1]) == 0
-    asked = [(path, body) for path, body in visitor.requests if '"point":' not in body]
-    assert asked == []
-    assert 1 <= len(visitor.requests) <= last + 3
+    # Chromium looks at the page's icon again whenever the address changes, out of its own cache.
+    asked = [(path, body) for path, body in visitor.requests if not path.endswith("/assets/favicon.svg")]
+    assert [path for path, body in asked if '"point":' not in body] == []
+    assert 1 <= len(asked) <= last + 3
     s.player(page, "last").click()
     s.wait_for_stage(page, f"j === {last}")
 
@@ -230,7 +232,7 @@ def _continue(page):
     expect(arms).to_have_count(3)
     for i, name in enumerate(("Revised embeddings", "Projected to tokens", "Unrevised prefix")):
         expect(arms.nth(i)).to_contain_text(name)
-        expect(arms.nth(i)).to_contain_text(re.compile(rf"\d of {SAMPLES} ✓ correct"))
+        expect(arms.nth(i)).to_contain_text(re.compile(rf"\d of {SAMPLES} (✓ )?correct"))
         expect(arms.nth(i)).to_contain_text(re.compile(r"95 % interval \d+–\d+"))
 
 

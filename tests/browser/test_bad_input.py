@@ -127,7 +127,7 @@ def test_hostile_text_is_shown_and_never_run(visitor):
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     question = "<script>alert(1)</script><img src=x onerror=alert(2)> ${1+1} `${alert(3)}` {{value}} \u202eabc"
-    page.locator("input[type=file]").first.set_input_files(
+    s.chooser(page).set_input_files(
         {
             "name": "<b>evil<b>.jsonl",
             "mimeType": "application/jsonl",
@@ -139,7 +139,7 @@ def test_hostile_text_is_shown_and_never_run(visitor):
     expect(s.notice(page, "problem")).to_contain_text("1 problem")
     expect(s.question(page)).to_have_value(question)
     page.get_by_role("combobox", name="Problem").click()
-    expect(page.get_by_role("option").first).to_contain_text("<img src=x onerror=alert(4)>")
+    expect(s.listed(page).first).to_contain_text("<img src=x onerror=alert(4)>")
     page.keyboard.press("Escape")
     s.sample(page)
     expect(page.locator("#lr-rollouts .lr-roll-problem")).to_contain_text(question)
@@ -152,7 +152,7 @@ def test_hostile_text_is_shown_and_never_run(visitor):
 
 def test_a_file_with_bad_rows_names_their_lines_and_a_good_one_fills_the_list(visitor):
     page = visitor.page
-    notice, chooser = s.notice(page, "problem"), page.locator("input[type=file]").first
+    notice, chooser = s.notice(page, "problem"), s.chooser(page)
     asked = s.question(page).input_value()
 
     def upload(name, text):
@@ -176,8 +176,8 @@ def test_a_file_with_bad_rows_names_their_lines_and_a_good_one_fills_the_list(vi
     expect(notice).to_contain_text("2 problems read")
     expect(s.question(page)).to_have_value("What is 1 + 1?")
     page.get_by_role("combobox", name="Problem").click()
-    expect(page.get_by_role("option")).to_have_count(2)
-    page.get_by_role("option").filter(has_text="second").click()
+    expect(s.listed(page)).to_have_count(2)
+    s.listed(page).filter(has_text="second").click()
     expect(s.question(page)).to_have_value("What is 20,000 + 2?")
     expect(s.gold(page)).to_have_value("20002")
 

@@ -118,10 +118,16 @@ def payload(query: dict[str, str], folder: str | None) -> dict:
     if query.get("hostile"):
         for i, text in zip(prefix, HOSTILE, strict=False):
             texts[str(i)] = text
+    # Names are short rows here as on the default model; the rest scatters about the median.
+    norms = {str(i): round(rng.uniform(2.9, 4.4), 4) for i in sorted(mentioned)}
+    norms |= {str(i): round(rng.uniform(1.9, 2.3), 4) for i in names}
     end = {"toward_loss": 0.61, "away_loss": 0.62 + 0.13 * steps, "gap": 0.5}
     return {
         "run_id": "harness",
         "live": True,
+        "recorded": {"id": "harness", "title": "A recorded run", "date": "2026-11-23"}
+        if query.get("state") == "recorded"
+        else None,
         "status": "paused",
         "message": "",
         "model": {
@@ -137,6 +143,8 @@ def payload(query: dict[str, str], folder: str | None) -> dict:
         "continuation": continuation,
         "anchor": {"text": "\nThe answer is 36", "token_ids": anchor, "answer_span": [5, 7]},
         "tokens": texts,
+        "norms": norms,
+        "median_norm": 3.6,
         "config": {
             "steps": steps,
             "step_rule": "constant",
@@ -179,6 +187,61 @@ def joint(whole: dict, folder: str | None) -> dict:
     }
 
 
+def duel(query: dict[str, str], folder: str | None) -> dict:
+    """Two runs and their comparison, on and off: A as `payload` makes it, B with M2 positions, K2 steps, gamma2, away2.
+
+    The comparison is the real one, from records that hold these made-up numbers.
+    """
+    from explorer import records
+    from explorer.views.duel import duel_payload
+
+    other = {**query, "M": query.get("M2", query.get("M", "24")), "K": query.get("K2", "6")}
+    other["gamma"] = query.get("gamma2", "0.1")
+    a, b = payload(query, folder), payload(other, folder)
+    b |= {"run_id": "other", "status": "completed", "map_key": query.get("map2", "demo")}
+    b["config"]["away_weight"] = float(query.get("away2", 0.6))
+    # Its losses fall more slowly, so that the lines part.
+    for step in b["steps"]:
+        step["toward_loss"] += 0.1 * step["k"]
+        step["objective"] = step["toward_loss"] - b["config"]["away_weight"] * step["away_loss"]
+
+    def record(whole: dict, hits: int) -> records.Trace:
+        return records.Trace(
+            created_at="2026-01-01T00:00:00+00:00",
+            tool_version="0",
+            model=records.ModelInfo(source="wheel", **whole["model"]),
+            problem=records.Problem(id="p", question="How many eggs does she sell in all?", answer="36"),
+            prompt=records.Prompt(text="", token_ids=()),
+            sampling=records.SamplingConfig(),
+            split=records.Split(
+                rollout=0, prefix_token_ids=whole["prefix"], continuation_token_ids=whole["continuation"]
+            ),
+            config=records.RevisionConfig(**whole["config"]),
+            steps=[records.RevisionStep(**step) for step in whole["steps"]],
+            final=records.Evaluation(**whole["final"]),
+            after=[
+                records.Continuation(
+                    token_ids=(), text="", start=start, step=1, verdict=records.Verdict.CORRECT if i < n else "wrong"
+                )
+                for start, n in (
+                    (records.Start.REVISED, hits),
+                    (records.Start.PROJECTED, 1),
+                    (records.Start.ORIGINAL, 0),
+                )
+                for i in range(8)
+            ],
+        )
+
+    options = [("other", "Eggs, λ 0.6, γ 0.1", "Recorded runs"), ("mine", "Eggs, <b>again</b>", "Your runs")]
+    sides = record(a, 3), record(b, 1)
+    return {
+        "a": a,
+        "b": b,
+        "on": duel_payload(*sides, options, "other", "This run", "Eggs, λ 0.6, γ 0.1"),
+        "off": duel_payload(sides[0], None, options, None, "This run", ""),
+    }
+
+
 class Handler(BaseHTTPRequestHandler):
     """Serves the page, the assets, plotly.js, the map and the payload; anything else is 404."""
 
@@ -194,6 +257,12 @@ class Handler(BaseHTTPRequestHandler):
         tokens, coords, meta = vocabulary(self.folder)
         if not parts:
             self.answer((HERE / "stage.html").read_bytes(), ".html")
+        elif parts == ["tour"]:
+            self.answer((HERE / "tour.html").read_bytes(), ".html")
+        elif parts == ["duel"]:
+            self.answer((HERE / "duel.html").read_bytes(), ".html")
+        elif parts == ["duel-payload"]:
+            self.answer(json.dumps(duel(query, self.folder)).encode(), ".json")
         elif parts == ["payload"]:
             whole = payload(query, self.folder)
             self.answer(json.dumps({"whole": whole, "joint": joint(whole, self.folder)}).encode(), ".json")

@@ -46,7 +46,7 @@ def opened(address, chromium):
         page.wait_for_function("window.lrMountMs !== undefined")
         if ready:
             page.wait_for_function(ready)
-            page.wait_for_function(f"{STAGE}.stage.tokens !== null || !{STAGE}.stage.mapKey")
+            page.wait_for_function(f"({STAGE}.stage.tokens && {STAGE}.stage.map.grid) || !{STAGE}.stage.mapKey")
         return page
 
     yield open_stage
@@ -137,6 +137,7 @@ def test_alike_gradients_are_called_a_conflict(opened):
 
 def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(opened):
     page = opened("state=recorded")
+    stage(page, "setPoint(0)")  # it plays by itself once
     assert stage(page, "point()") == 0
     page.focus(".lr-s-map-surface")
     for key, expected in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 10), ("Home", 0)]:
@@ -157,6 +158,7 @@ def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(o
 
 def test_space_plays_to_the_end_and_speed_is_obeyed(opened):
     page = opened("state=recorded&K=4")
+    stage(page, "setPoint(0)")  # it plays by itself once
     page.select_option(".lr-s-speed", "4")
     page.focus(".lr-s-map-surface")
     page.keyboard.press("Space")
@@ -260,6 +262,7 @@ def test_the_map_keeps_its_size_while_one_looks_around(opened, width):
 
 def test_selection_is_linked_everywhere(opened):
     page = opened("state=completed")
+    page.wait_for_function(f"{STAGE}.stage.map.at")  # the positions' pixels are known once they were drawn
     spot = page.evaluate(
         f"() => {{ const m = {STAGE}.stage.map, b = m.surface.getBoundingClientRect();"
         " const far = [...Array(24).keys()].find((t) => ![...Array(24).keys()].some((u) => u !== t &&"
@@ -286,6 +289,7 @@ def test_wheel_zooms_about_the_pointer(opened):
     )
     left, top = page.evaluate(place)
     under = f"() => {{ const p = {STAGE}.stage.map.pixels(); return [(300 - p.cx) / p.sx, (p.cy - 200) / p.sy]; }}"
+    page.wait_for_function(f"{STAGE}.stage.map.at")
     page.mouse.move(left + 300, top + 200)
     before = page.evaluate(under)
     page.mouse.wheel(0, -600)
@@ -294,6 +298,49 @@ def test_wheel_zooms_about_the_pointer(opened):
 
 
 # ---- curves ----
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        None,
+        lambda page: page.mouse.wheel(0, 60),
+        lambda page: page.locator(".lr-s-map-frame").click(position={"x": 30, "y": 30}),
+        lambda page: page.focus(".lr-s-map-surface") or page.keyboard.press("Home"),
+        lambda page: page.locator(".lr-s-chip").first.click(),
+        lambda page: page.evaluate(f"() => {STAGE}.setPoint(0)"),
+    ],
+    ids=["nothing", "wheel", "pointer", "key", "strip", "seek"],
+)
+def test_a_recorded_run_plays_by_itself_unless_somebody_acted_before(opened, act):
+    # The map, for which the play waits, comes when the test says so.
+    page = opened("state=empty", ready=None)
+    held = []
+    page.route("**/coords.bin", lambda route: held.append(route))
+    recorded = serve.payload({"state": "recorded"}, serve.serve_folder()) | {"live": False, "status": "completed"}
+    page.evaluate("whole => lrSet(whole)", recorded)
+    page.wait_for_function(f"() => {STAGE}.stage.greeting && document.querySelectorAll('.lr-s-chip').length")
+    page.mouse.move(300, 300)
+    if act:
+        act(page)
+        page.wait_for_function(f"() => !{STAGE}.stage.greeting")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.wait_for_function(f"() => {STAGE}.stage.atlas")
+    page.wait_for_timeout(300)
+    assert stage(page, "stage.playing") == (act is None)
+    assert (stage(page, "stage.shown") > 0) == (act is None)
+
+
+@pytest.mark.parametrize("state", ["completed", "paused", "recorded", "running&S=6&still=1"])
+def test_on_a_phone_the_player_is_as_tall_at_every_point(opened, state):
+    page = opened(f"state={state}", width=400)
+    heights = set()
+    for point in range(stage(page, "stage.trajectory.S") + 1):
+        page.evaluate(f"j => {STAGE}.setPoint(j)", point)
+        heights.add(page.locator(".lr-s-player").bounding_box()["height"])
+    assert len(heights) == 1, heights
 
 
 def test_curves_follow_the_point_and_jump_on_click(opened):

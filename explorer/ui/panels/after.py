@@ -8,8 +8,8 @@ from explorer.errors import describe
 from explorer.records import SamplingConfig
 from explorer.ui.controls import sampling_from
 from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.screen import info, warning
 from explorer.ui.view import View
-from explorer.ui.work import info, warning
 
 # Taking a run home is one click: once the file is ready the page fetches it by itself.
 FETCH = """(file) => {
@@ -23,7 +23,7 @@ FETCH = """(file) => {
 
 def layout(page: Page) -> None:
     """A budget, a button, the comparison, and the way home."""
-    with gr.Row(elem_classes="lr-actions", equal_height=False):
+    with gr.Row(elem_classes="lr-actions", equal_height=False, elem_id="lr-after-controls"):
         page.samples = gr.Slider(
             1,
             64,
@@ -42,7 +42,20 @@ def layout(page: Page) -> None:
                 "Cancel", interactive=False, elem_id="lr-cancel-after", scale=0, min_width=100
             )
     page.notices["after"] = View("notice.js", elem_id="lr-notice-after")
-    page.compare = View("compare.js", ("show",), elem_id="lr-compare", label="Before and after")
+    page.compare = View("compare.js", ("show",), later=True, elem_id="lr-compare", label="Before and after")
+    with gr.Row(elem_classes="lr-actions", equal_height=False, elem_id="lr-decoy-row"):
+        page.decoy_target = gr.Textbox(
+            label="Decoy: a wrong answer",
+            info="Left empty, one near the gold answer is made up. Moves the same prefix by the same steps toward it: "
+            "if it is reached as often, the prefix hands answers over.",
+            max_lines=1,
+            min_width=280,
+            scale=2,
+        )
+        page.decoy = gr.Button("Check with a decoy", elem_id="lr-decoy", scale=1, min_width=200)
+    page.success = View(
+        "success.js", ("curve", "cancel"), later=True, elem_id="lr-success", label="Share correct over the steps"
+    )
     with gr.Row(elem_classes="lr-actions"):
         page.export = gr.Button("Download this run (zip)", elem_id="lr-export", scale=0, min_width=220)
         page.link = gr.DownloadButton("Download", elem_id="lr-download-link", elem_classes="lr-hidden")
@@ -61,6 +74,18 @@ def events(page: Page) -> None:
 
         yield from page.run("after", "after", session, action)
 
+    def curve(request: gr.Request, *settings):
+        session = page.session(request)
+
+        def action():
+            return page.work.curve(session, sampling_from(*settings[:-1]).model_copy(update={"n": int(settings[-1])}))
+
+        yield from page.run("after", "curve", session, action)
+
+    def decoy(target: str, request: gr.Request):
+        session = page.session(request)
+        yield from page.run("after", "decoy", session, lambda: page.work.decoy(session, (target or "").strip()))
+
     def pack(request: gr.Request):
         try:
             path = page.work.pack(page.session(request))
@@ -69,15 +94,18 @@ def events(page: Page) -> None:
         return str(path), info(f"{path.name} holds the run's folder and, if there was a rescue, sft.jsonl.")
 
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    page.continue_.click(
-        continue_,
-        [*page.sampling.all(), page.samples],
-        page.outputs("after"),
+    model = dict(
+        outputs=page.outputs("after"),
         concurrency_id=MODEL_QUEUE,
         concurrency_limit=1,
         show_progress="minimal",
         show_progress_on=page.notices["after"],
         api_visibility="private",
     )
+    budget = [*page.sampling.all(), page.samples]
+    page.continue_.click(continue_, budget, **model)
+    page.success.curve(curve, budget, **model)
+    page.success.cancel(page.stop, **quick)
+    page.decoy.click(decoy, page.decoy_target, **model)
     page.cancel_after.click(page.stop, **quick)
     page.export.click(pack, None, [page.link, page.notices["export"]], **quick).success(None, page.link, js=FETCH)

@@ -11,8 +11,9 @@ from explorer.problems import load_bank, read_problems
 from explorer.records import Problem
 from explorer.ui.controls import revision_of, sampling_controls, sampling_from
 from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.screen import info, warning
 from explorer.ui.view import View
-from explorer.ui.work import info, typed_problem, warning
+from explorer.ui.work import typed_problem
 
 
 def layout(page: Page) -> None:

@@ -6,16 +6,17 @@ import gradio as gr
 
 from explorer.ui.controls import revision_controls, revision_of
 from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.screen import SAME
 from explorer.ui.view import View
-from explorer.ui.work import SAME
 
 
 def layout(page: Page) -> None:
-    """Settings beside the stage."""
+    """What to compare with; settings beside the stage; and the rival's stage, hidden while there is none."""
+    page.duel = View("duel.js", ("against",), elem_id="lr-duel", label="Compare two runs")
     with gr.Row(equal_height=False, elem_classes="lr-stage-row"):
         with gr.Column(scale=1, min_width=260, elem_id="lr-settings"):
             page.revision = revision_controls()
-        with gr.Column(scale=4, min_width=320):
+        with gr.Column(scale=4, min_width=320, elem_id="lr-stage-column"):
             page.notices["revision"] = View("notice.js", elem_id="lr-notice-revision")
             page.stage = View(
                 "stage.js",
@@ -23,6 +24,13 @@ def layout(page: Page) -> None:
                 elem_id="lr-stage",
                 label="The revision, step by step",
             )
+        with gr.Column(scale=4, min_width=320, elem_id="lr-stage-b-column"):
+            page.rival = View("stage.js", later=True, elem_id="lr-stage-b", label="The run that it is compared with")
+
+
+def taking_up(session) -> bool:
+    """Whether an action will first take up an opened run, which reads its prompt with the model."""
+    return session.run is None and session.opened is not None
 
 
 def events(page: Page) -> None:
@@ -42,18 +50,28 @@ def events(page: Page) -> None:
 
     def restart(request: gr.Request, *settings):
         session = page.session(request)
-        yield from page.run(
-            "revision", "restart", session, lambda: page.work.restart(session, revision_of(settings)), on_model=False
+        return page.once(
+            "revision",
+            "restart",
+            session,
+            lambda: page.work.restart(session, revision_of(settings)),
+            taking_up(session),
         )
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
-        if data.get("run_id") == session.run_id and session.run is not None:
-            session.point = max(0, min(int(data["point"]), len(session.run.steps)))
+        if data.get("run_id") == session.shown_id:
+            session.point = max(0, int(data["point"]))
 
     def plan(steps: int, request: gr.Request):
         stage = page.work.plan(page.session(request), int(steps)).stage
         return gr.skip() if stage is SAME else stage
+
+    def against(evt: gr.EventData, request: gr.Request):
+        session, run_id = page.session(request), evt._data.get("id")
+        return page.once(
+            "revision", "against", session, lambda: page.work.against(session, run_id and str(run_id)), on_model=False
+        )
 
     def joint(request: gr.Request):
         session = page.session(request)
@@ -72,6 +90,7 @@ def events(page: Page) -> None:
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
     page.revision.steps.input(plan, page.revision.steps, page.stage, **quick)
+    page.duel.against(against, None, page.outputs("revision"), **quick)
     page.stage.pause(page.stop, **quick)
     page.stage.point(point, None, None, **quick)
     page.stage.joint(

@@ -6,12 +6,13 @@ import gradio as gr
 
 from explorer.ui.controls import revision_of
 from explorer.ui.page import Page
+from explorer.ui.panels.revision import taking_up
 from explorer.ui.view import View
 
 
 def layout(page: Page) -> None:
     """One view."""
-    page.rollouts = View("rollouts.js", ("pick", "split"), elem_id="lr-rollouts", label="Rollouts")
+    page.rollouts = View("rollouts.js", ("pick", "split"), later=True, elem_id="lr-rollouts", label="Rollouts")
 
 
 def events(page: Page) -> None:
@@ -24,7 +25,7 @@ def events(page: Page) -> None:
         def action():
             return page.work.pick(session, int(evt._data["rollout"]), revision_of(settings))
 
-        yield from page.run("revision", "pick", session, action, on_model=False)
+        return page.once("revision", "pick", session, action, taking_up(session))
 
     def split(evt: gr.EventData, request: gr.Request, *settings):
         session, data = page.session(request), evt._data
@@ -33,7 +34,7 @@ def events(page: Page) -> None:
             where = int(data["rollout"]), int(data["m"]), str(data.get("name", "custom"))
             return page.work.cut(session, *where, revision_of(settings))
 
-        yield from page.run("revision", "split", session, action, on_model=False)
+        return page.once("revision", "split", session, action, taking_up(session))
 
     quick = dict(
         inputs=page.revision.all(),

@@ -1,0 +1,122 @@
+"""Linear layers at the processor's own speed: float32 products on the CPU through oneDNN instead of torch's default
+library.
+
+A frozen model spends its time in products with fixed weights. Torch sends float32 products to MKL, which streams a
+single row's weights at a fraction of the memory's speed and, on processors of other makers, leaves wide vectors unused;
+oneDNN, which ships in the same wheel, does neither. Measured figures are in LOG.md and come from `python -m explorer
+bench`. `use_fast_products` swaps a network's linear layers in place, keeps their parameters, and says what it did, so
+that a family or a build that it does not suit runs as it was.
+
+What it does not do: change a number beyond rounding, know a model, train weights (they are frozen).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+# Up to this many bytes of weights, each layer keeps a second copy in oneDNN's own order: a single row then reads at
+# twice the speed. Larger models go without, since a copy would double their memory.
+PACKED_BYTES = 2_500_000_000
+# Rows that the second copy is laid out for; measured, it serves 1 to 700 rows alike.
+PACKED_FOR_ROWS = 16
+
+
+class FrozenProduct(torch.autograd.Function):
+    """y = x Wᵀ + b with a gradient for x alone, both by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, layer: FastLinear) -> Tensor:
+        """(…, in) -> (…, out)."""
+        ctx.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        """(…, out) -> (…, in); oneDNN reads the transposed weights where they lie."""
+        rows = _linear(gradient.contiguous(), ctx.layer.matrix.t(), None)
+        return rows, None
+
+
+class FastLinear(nn.Module):
+    """Stands where an `nn.Linear` (or GPT-2's transposed `Conv1D`) stood and shares its parameters."""
+
+    def __init__(self, layer: nn.Module, packed: bool):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        matrix = layer.weight.detach()
+        # (out, in); a transposed view where the family stores it the other way round.
+        self.matrix = matrix if isinstance(layer, nn.Linear) else matrix.t()
+        self.out_features, self.in_features = self.matrix.shape
+        self.weights = self.matrix
+        if packed:
+            self.weights = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), PACKED_FOR_ROWS)
+
+    def product(self, x: Tensor) -> Tensor:
+        """(…, in) float32 -> (…, out) float32, without a gradient."""
+        return _linear(x.contiguous(), self.weights, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer whose place this is."""
+        # The detour through autograd costs 15 µs a layer, which at one row is a fifth of the time.
+        if torch.is_grad_enabled() and x.requires_grad:
+            return FrozenProduct.apply(x, self)
+        return self.product(x)
+
+
+def products(x: Tensor, rows: Tensor) -> Tensor:
+    """x rowsᵀ for (positions, hidden) and (count, hidden): by oneDNN where that serves, else as torch does it."""
+    if x.device.type == "cpu" and x.dtype == rows.dtype == torch.float32 and len(x) and _available():
+        return _linear(x.contiguous(), rows, None)
+    return x @ rows.T
+
+
+def _linear(x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weights, bias, "none", [], "")
+
+
+def use_fast_products(network: nn.Module) -> bool:
+    """Swap the linear layers of a frozen float32 network on the CPU, in place.
+
+    Args:
+        network: any torch network; parameters stay where they are, so tied embeddings stay tied.
+
+    Returns:
+        Whether it was done; False where there is nothing to swap, the device or number format is another, or this
+        build of torch lacks the kernels.
+    """
+    layers = [(name, layer) for name, layer in network.named_modules() if _suits(layer)]
+    if not layers or not _available():
+        return False
+    packed = sum(layer.weight.numel() * 4 for _, layer in layers) <= PACKED_BYTES
+    for name, layer in layers:
+        parent, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(parent), attribute, FastLinear(layer, packed))
+    return True
+
+
+def _suits(layer: nn.Module) -> bool:
+    # Exactly these classes: a subclass may do something else in its forward. Conv1D is GPT-2's, told by its name so
+    # that this file needs no transformers.
+    if type(layer) is not nn.Linear and type(layer).__name__ != "Conv1D":
+        return False
+    weight = layer.weight
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and min(weight.shape) > 1
+
+
+@functools.cache
+def _available() -> bool:
+    """Whether oneDNN's linear kernels are here and right: they are not part of torch's public interface."""
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(3, 32, generator=generator), torch.randn(48, 32, generator=generator)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR_ROWS)
+        found = [_linear(x, packed, None), _linear(x, weight, None), _linear(x @ weight.T, weight.t(), None)]
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return False
+    expected = [x @ weight.T, x @ weight.T, x @ weight.T @ weight]
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-3) for a, b in zip(found, expected, strict=True))
