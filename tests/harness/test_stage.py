@@ -148,11 +148,12 @@ def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(o
     assert page.get_by_role("button", name="Start over").count() == 0
     page.keyboard.press("End")
     page.get_by_role("button", name="One step on").is_disabled()
-    page.wait_for_timeout(250)
+    page.wait_for_function("lrEvents.some(([name, data]) => name === 'point' && data.point === 10)")
     assert {name for name, _ in page.evaluate("lrEvents")} == {"point"}
     assert events(page, "point")[-1] == {"run_id": "harness", "point": 10}
     page.evaluate(f"() => {{ lrEvents.length = 0; for (const j of [1, 2, 3, 4]) {STAGE}.setPoint(j); }}")
-    page.wait_for_timeout(250)
+    page.wait_for_function("lrEvents.length")
+    page.wait_for_timeout(250)  # what else it might say would come now
     assert events(page, "point") == [{"run_id": "harness", "point": 4}], "reported once it rests"
 
 
