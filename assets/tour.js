@@ -148,9 +148,11 @@ class Tour {
     this.say = h("p");
     this.here = h("p", { class: "lr-tour-here" });
     this.text = h("div", { class: "lr-tour-text", id: "lr-tour-text" }, this.say, this.here);
+    // In a sheet, which covers what it speaks of, the formula waits behind this button; asked for once, it stays.
+    this.asked = h("button", { type: "button", class: "lr-button lr-link lr-tour-ask", "aria-expanded": "false", "aria-controls": "lr-tour-formula", on: { click: () => this.#askFormula() } }, "Formula");
     this.equation = h("p", { class: "lr-tour-equation" });
     this.symbols = h("ul", { class: "lr-tour-symbols", "aria-label": "The symbols in words" });
-    this.body = h("div", { class: "lr-tour-body" }, this.text, h("div", { class: "lr-tour-formula" }, this.equation, this.symbols));
+    this.body = h("div", { class: "lr-tour-body" }, this.text, h("div", { class: "lr-tour-formula", id: "lr-tour-formula" }, this.equation, this.symbols));
     this.back = button("lr-tour-back", words("←", "Back", true), () => this.go(this.index - 1));
     this.next = button("lr-primary lr-tour-next", words("→", "Next", false), () => (this.index < STOPS.length - 1 ? this.go(this.index + 1) : this.leave(true)));
     this.nextWord = this.next.querySelector(".lr-tour-word");
@@ -158,7 +160,7 @@ class Tour {
     this.card = h(
       "section",
       { class: "lr-tour-card", role: "dialog", "aria-modal": "false", "aria-labelledby": "lr-tour-heading", "aria-describedby": "lr-tour-text", tabindex: "-1", on: { keydown: (event) => this.#cardKey(event) } },
-      h("div", { class: "lr-tour-top" }, this.count, button("lr-link lr-tour-leave", "Leave the tour", () => this.leave())),
+      h("div", { class: "lr-tour-top" }, this.count, this.asked, button("lr-link lr-tour-leave", "Leave the tour", () => this.leave())),
       h("div", { class: "lr-tour-live", "aria-live": "polite" }, this.heading, this.body),
       h("div", { class: "lr-tour-foot" }, this.back, h("div", { class: "lr-tour-dots", role: "group", "aria-label": "Stops" }, ...this.dots), this.next),
     );
@@ -257,6 +259,13 @@ class Tour {
     this.filled = this.#signature();
   }
 
+  #askFormula() {
+    const open = this.asked.getAttribute("aria-expanded") !== "true";
+    setAttr(this.asked, "aria-expanded", String(open));
+    setAttr(this.card, "data-formula", open ? "open" : null);
+    this.#pointTo(true);
+  }
+
   #signature() {
     const { run } = this;
     return JSON.stringify(run && [run.id, run.S, run.last, run.story?.n, run.outcome, run.decoy]);
@@ -269,7 +278,7 @@ class Tour {
     if (this.run?.id !== before) this.go(this.index);
     else {
       if (this.#signature() !== this.filled) this.#fill();
-      const came = find(this.stop.targets);
+      const came = this.#aim();
       // A page that still builds itself moves what has just been pointed to: follow for a while, then leave the scroll alone.
       const fresh = performance.now() - this.since < 2500 && !this.handled;
       const shifted = came && this.targetWas && ["left", "top", "width", "height"].some((side) => Math.abs(around(came, scrollY)[side] - this.targetWas[side]) > 2);
@@ -369,9 +378,15 @@ class Tour {
     return this.#docked("bar", view);
   }
 
+  /** What the stop points to; in a narrow window the part of it that shows best what is said. */
+  #aim() {
+    const narrow = document.documentElement.clientWidth < NARROW ? (this.stop.narrow ?? []) : [];
+    return find([...narrow, ...this.stop.targets]);
+  }
+
   /** Finds the stop's target, places the card and scrolls; what the stop plays starts when the target is there. */
   #pointTo(again = false) {
-    this.target = find(this.stop.targets);
+    this.target = this.#aim();
     this.also = (this.stop.also ?? []).map((selector) => find([selector])).filter((el, i, all) => el && all.indexOf(el) === i);
     if (!again) {
       this.since = performance.now();

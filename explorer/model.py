@@ -490,7 +490,12 @@ class LanguageModel:
 
     @torch.no_grad()
     def sample(
-        self, context: Context, prefix: Tensor | None, sampling: SamplingConfig, stream: int = 0
+        self,
+        context: Context,
+        prefix: Tensor | None,
+        sampling: SamplingConfig,
+        stream: int = 0,
+        first_row: int = 0,
     ) -> Iterator[list[tuple[int, int | None]]]:
         """Sample `sampling.n` continuations side by side, one token for each unfinished row at a time.
 
@@ -502,11 +507,13 @@ class LanguageModel:
             prefix: (M, hidden) embeddings to go on from, or None to start right after the prompt.
             sampling: n, temperature, top_p, max_new_tokens, seed.
             stream: tells apart the samplings of one run that share a seed.
+            first_row: how many rows of the stream were drawn before: N more rollouts, not the same N again.
 
         Yields:
             one list per decoding step of (row, token id), the id None where the row reached its end token.
         """
-        generators = [torch.Generator().manual_seed(_mix(sampling.seed, stream, row)) for row in range(sampling.n)]
+        rows = range(first_row, first_row + sampling.n)
+        generators = [torch.Generator().manual_seed(_mix(sampling.seed, stream, row)) for row in rows]
         head = context.fork()
         first = torch.zeros(0, self.vocabulary.shape[1], device=self.device) if prefix is None else prefix
         logits = head.extend(first[None], 1)[:, -1].expand(sampling.n, -1)

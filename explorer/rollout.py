@@ -60,6 +60,7 @@ def sample_and_judge(
     stream: int = 0,
     text_before: str = "",
     cancelled: Callable[[], bool] = lambda: False,
+    first_row: int = 0,
 ) -> Iterator[Sampling]:
     """Sample `sampling.n` rollouts and judge each as soon as it ends.
 
@@ -73,6 +74,7 @@ def sample_and_judge(
         stream: tells apart the samplings of one run that share a seed.
         text_before: text of the prefix, judged together with its continuation.
         cancelled: asked at every decoding step; true ends the sampling, and what had finished is kept.
+        first_row: how many rows of the stream were drawn before.
 
     Yields:
         the same `Sampling` after each decoding step, grown.
@@ -98,7 +100,7 @@ def sample_and_judge(
             finish=finish,
         )
 
-    for events in model.sample(context, prefix, sampling, stream):
+    for events in model.sample(context, prefix, sampling, stream, first_row):
         state.forward_tokens += len(events)
         for row, token in events:
             if token is None:

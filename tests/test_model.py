@@ -125,6 +125,22 @@ def test_a_seed_gives_the_same_rollouts_and_rows_do_not_depend_on_each_other(lla
     assert four[0] != four[1]
 
 
+def _sampled(model, context, sampling, first_row=0):
+    rows = [[] for _ in range(sampling.n)]
+    for events in model.sample(context, None, sampling, first_row=first_row):
+        for row, token in events:
+            rows[row].append(token)
+    return rows
+
+
+def test_more_rows_of_a_stream_are_those_that_a_larger_batch_would_have_drawn(llama):
+    context = llama.read(llama.prompt("What is 2 + 3?").token_ids)
+    whole = _sampled(llama, context, SamplingConfig(n=6, temperature=1.0, max_new_tokens=8, seed=3))
+    more = _sampled(llama, context, SamplingConfig(n=4, temperature=1.0, max_new_tokens=8, seed=3), first_row=2)
+    assert more == whole[2:]
+    assert whole[:2] != whole[2:4]
+
+
 def test_rows_that_end_leave_the_batch_and_the_others_go_on(llama):
     """Ends are made likely by letting many ids end a rollout; each row must then equal the same row sampled alone, cut
     at its end."""
