@@ -96,9 +96,9 @@ def test_greedy_sampling_is_identical_to_generate(model):
     assert sampled == [token for token in expected if token not in model.end_ids]
 
 
-def collect(model, context, prefix, sampling, stream=0):
+def collect(model, context, prefix, sampling, stream=0, first_row=0):
     rows = [[] for _ in range(sampling.n)]
-    for events in model.sample(context, prefix, sampling, stream):
+    for events in model.sample(context, prefix, sampling, stream, first_row):
         for row, token in events:
             rows[row].append(token)
     return rows
@@ -125,18 +125,10 @@ def test_a_seed_gives_the_same_rollouts_and_rows_do_not_depend_on_each_other(lla
     assert four[0] != four[1]
 
 
-def _sampled(model, context, sampling, first_row=0):
-    rows = [[] for _ in range(sampling.n)]
-    for events in model.sample(context, None, sampling, first_row=first_row):
-        for row, token in events:
-            rows[row].append(token)
-    return rows
-
-
 def test_more_rows_of_a_stream_are_those_that_a_larger_batch_would_have_drawn(llama):
-    context = llama.read(llama.prompt("What is 2 + 3?").token_ids)
-    whole = _sampled(llama, context, SamplingConfig(n=6, temperature=1.0, max_new_tokens=8, seed=3))
-    more = _sampled(llama, context, SamplingConfig(n=4, temperature=1.0, max_new_tokens=8, seed=3), first_row=2)
+    context = llama.read(llama.prompt(QUESTION).token_ids)
+    whole = collect(llama, context, None, SamplingConfig(n=6, temperature=1.0, max_new_tokens=8, seed=3))
+    more = collect(llama, context, None, SamplingConfig(n=4, temperature=1.0, max_new_tokens=8, seed=3), first_row=2)
     assert more == whole[2:]
     assert whole[:2] != whole[2:4]
 
