@@ -93,7 +93,7 @@ class Sizes:
         default_factory=lambda: {
             "vocab_size": 151_936,
             "hidden_size": 896,
-            "num_hidden_layers": 8,
+            "num_hidden_layers": 24,
             "num_attention_heads": 14,
             "num_key_value_heads": 2,
             "intermediate_size": 4_864,

@@ -213,19 +213,20 @@ def problem_set(bench: Bench, row: Row) -> Row:
 
 
 def memory_152k(bench: Bench, row: Row) -> Row:
-    """What a step adds to a model with a large vocabulary."""
+    """What lies on top of a model with a large vocabulary during a step: copies of its weights, and the step itself."""
     sizes = bench.sizes
     asked = {"shape": dict(sizes.memory_shape), "prefix": sizes.memory_prefix, "continuation": sizes.continuation}
     found = bench_process.answer_of(["memory", json.dumps(asked)])
     row.unit, row.target = "MB", "≤ 1.5"
-    row.ours, row.reference = found["added"] / MEGABYTE, found["own"] / MEGABYTE
+    own, copies = found["own"], found["loaded"] - found["bare"] - found["own"]
+    row.ours, row.reference = (found["added"] + copies) / MEGABYTE, own / MEGABYTE
     row.ratio = row.ours / row.reference
     row.met = row.ratio <= 1.5
-    whole = (found["loaded"] - found["bare"] + found["added"]) / found["own"]
-    row.checks = {"whole_over_own": whole, "seconds": found["seconds"], "exact": found["exact"]}
+    row.checks = {"copies_over_own": copies / own, "step_over_own": found["added"] / own, "seconds": found["seconds"]}
+    row.checks["exact"] = found["exact"]
     row.note = (
-        f"ours: what a step adds at its peak; reference: the weights; ratio ours/reference here. Weights, second copy "
-        f"and step together: {whole:.2f} times the weights"
+        f"ours: all that lies on top of the weights; reference: the weights; ratio ours/reference here. Weights in "
+        f"oneDNN's order {copies / own:.2f}, a step at its peak {found['added'] / own:.2f} times the weights"
     )
     if not found["exact"]:
         row.note += "; the peak could not be reset before the step, so it is an upper bound"

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 # Up to this many bytes of weights, each layer keeps a second copy in oneDNN's own order: a single row then reads at
 # twice the speed. Larger models go without, since a copy would double their memory.
 PACKED_BYTES = 2_500_000_000
+# A vocabulary's head alone can be a third of a model: larger than this, it is read as it lies.
+PACKED_LAYER_BYTES = 250_000_000
 # Rows that the second copy is laid out for; measured, it serves 1 to 700 rows alike.
 PACKED_FOR_ROWS = 16
 
@@ -90,11 +92,17 @@ def use_fast_products(network: nn.Module) -> bool:
     layers = [(name, layer) for name, layer in network.named_modules() if _suits(layer)]
     if not layers or not _available():
         return False
-    packed = sum(layer.weight.numel() * 4 for _, layer in layers) <= PACKED_BYTES
+    packed = sum(_bytes(layer) for _, layer in layers) <= PACKED_BYTES
     for name, layer in layers:
         parent, _, attribute = name.rpartition(".")
-        setattr(network.get_submodule(parent), attribute, FastLinear(layer, packed))
+        setattr(
+            network.get_submodule(parent), attribute, FastLinear(layer, packed and _bytes(layer) <= PACKED_LAYER_BYTES)
+        )
     return True
+
+
+def _bytes(layer: nn.Module) -> int:
+    return layer.weight.numel() * layer.weight.element_size()
 
 
 def _suits(layer: nn.Module) -> bool:

@@ -34,6 +34,9 @@ CHUNK_ROWS = 8_192
 # Rows of one pass may be this much longer than its shortest (the difference is padding), and hold this many positions.
 PADDED_AT_MOST = 1.25
 PASS_POSITIONS = 1_024
+# The two branches of one prefix share a pass up to this many positions: beyond, the weights' reading is long paid for, and
+# apart they need half the memory.
+PAIR_POSITIONS = 512
 # Most likely tokens looked at before the whole vocabulary is sorted for nucleus sampling; the nucleus is seldom larger.
 NUCLEUS_ROWS = 256
 
@@ -455,7 +458,7 @@ class LanguageModel:
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which branches share a pass: the two of one prefix side by side; more than two as rows of like length."""
-        if len(lengths) == 2 and self.packed:
+        if len(lengths) == 2 and self.packed and sum(lengths) <= PAIR_POSITIONS:
             return [[0, 1]]
         if not self.cached or len(lengths) <= 2:
             return [[index] for index in range(len(lengths))]

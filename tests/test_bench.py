@@ -61,7 +61,7 @@ NAMES = [
     "growth-rollouts",
     "growth-length",
 ]
-OWN_PROCESS = {"own": 4_000_000, "bare": 0, "loaded": 4_000_000, "added": 1_000_000, "exact": True, "seconds": 0.1}
+OWN_PROCESS = {"own": 4_000_000, "bare": 0, "loaded": 5_000_000, "added": 1_000_000, "exact": True, "seconds": 0.1}
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -177,8 +177,8 @@ def test_limits_are_shares_of_what_the_machine_reached(whole):
 
 def test_targets_are_met_or_missed(whole):
     rows, asked = by_name(whole[0]), dict(whole[3])
-    assert (rows["memory-152k"].ratio, rows["memory-152k"].met) == (0.25, True)
-    assert rows["memory-152k"].checks["whole_over_own"] == pytest.approx(1.25)
+    assert (rows["memory-152k"].ratio, rows["memory-152k"].met) == (0.5, True)
+    assert rows["memory-152k"].checks["copies_over_own"] == rows["memory-152k"].checks["step_over_own"] == 0.25
     assert (rows["start"].ours, rows["start"].met) == (3.0, True)  # the first start only warms the files
     assert rows["start"].target == "≤ 5, better ≤ 3"
     assert (rows["peak-memory"].ours, rows["peak-memory"].met) == (2.0, True)

@@ -46,6 +46,21 @@ def test_parameters_stay_so_that_tied_weights_stay_tied():
     assert network["head"].weight is network["embed"].weight
 
 
+def test_a_large_head_and_a_large_model_get_no_second_copy(monkeypatch):
+    def copied(network):
+        assert use_fast_products(network.requires_grad_(False))
+        return [layer.weights is not layer.matrix for layer in network]
+
+    def made():
+        return nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 512))
+
+    assert copied(made()) == [True, True]
+    monkeypatch.setattr("explorer.kernels.PACKED_LAYER_BYTES", 64 * 512 * 4 - 1)
+    assert copied(made()) == [True, False]
+    monkeypatch.setattr("explorer.kernels.PACKED_BYTES", 64 * 512 * 4)
+    assert copied(made()) == [False, False]
+
+
 def test_what_it_does_not_suit_is_left_alone():
     class Own(nn.Linear):
         pass

@@ -139,6 +139,21 @@ def test_the_prompt_is_read_once_however_many_steps(llama, monkeypatch):
     assert lengths == [len(prompt.token_ids) - 1] + [m + a + m + c] * STEPS
 
 
+def test_a_long_prefix_reads_its_branches_one_after_the_other(llama, monkeypatch):
+    """Half the memory, the same numbers."""
+    _, split, _, objective, _ = setup(llama)
+    x = llama.rows(split.prefix_token_ids)
+    together = objective.value_and_gradient(x)
+    calls = []
+    forward = llama.network.forward
+    monkeypatch.setattr(llama.network, "forward", lambda *a, **kw: calls.append(1) or forward(*a, **kw))
+    monkeypatch.setattr("explorer.model.PAIR_POSITIONS", 1)
+    value, gradient, _ = objective.value_and_gradient(x)
+    assert len(calls) == 2
+    assert value == pytest.approx(together[0], rel=1e-5)
+    torch.testing.assert_close(gradient, together[1], rtol=1e-4, atol=1e-6)
+
+
 def several(model, lengths=(4, 9, 5, 7), **settings):
     """Runs of one prompt whose prefixes and continuations differ in length."""
     _, whole, _, first, config = setup(model, **settings)
