@@ -43,10 +43,11 @@ export function mount({ element, props, watch }) {
       name.textContent = info.id;
       const device = info.device === "cpu" ? "CPU" : info.device;
       const parts = [SOURCES[info.source] || info.source, info.dtype, device, `${info.vocab_size.toLocaleString("en")} tokens × ${info.hidden_size}`];
-      if (info.cached === false) parts.push("slow path: this family’s cache can’t be shared");
+      if (info.fallbacks?.length) parts.push(`slower here: ${info.fallbacks.join("; ")}`);
       if (map && map.state === "building") parts.push(`vocabulary map ${Math.round(100 * (map.progress || 0))} %`);
       if (map && map.state === "failed") parts.push("no vocabulary map");
       detail.textContent = parts.join(" · ");
+      detail.title = info.ways ? `How it runs: ${info.ways}` : "";
       bar.hidden = true;
     } else {
       name.textContent = state === "failed" ? "No model" : "The model is on its way";

@@ -34,7 +34,7 @@ CHUNK_ROWS = 8_192
 # Rows of one pass may be this much longer than its shortest (the difference is padding), and hold this many positions.
 PADDED_AT_MOST = 1.25
 PASS_POSITIONS = 1_024
-# The two branches of one prefix share a pass up to this many positions: beyond, the weights' reading is long paid for, and
+# The two branches of one prefix share a pass up to this many positions: beyond, the weights are read often enough, and
 # apart they need half the memory.
 PAIR_POSITIONS = 512
 # Most likely tokens looked at before the whole vocabulary is sorted for nucleus sampling; the nucleus is seldom larger.
@@ -260,6 +260,18 @@ class LanguageModel:
                 "both branches in one pass" if self.packed else "one pass for each branch",
             )
         )
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """What this model does the plain way because the faster one does not suit it, in words for people."""
+        found = []
+        if not self.fast and self.device.type == "cpu" and self.dtype == torch.float32:
+            found.append("torch’s own products: oneDNN’s do not suit this model or this build")
+        if not self.cached:
+            found.append("the prompt is read again at every step: this family’s cache can’t be shared")
+        elif not self.packed:
+            found.append("one pass for each branch: this family takes no mask of ours")
+        return tuple(found)
 
     # -- tokens ------------------------------------------------------------------------------------
 

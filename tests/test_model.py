@@ -125,6 +125,68 @@ def test_a_seed_gives_the_same_rollouts_and_rows_do_not_depend_on_each_other(lla
     assert four[0] != four[1]
 
 
+def test_samples_follow_the_distribution_that_generate_draws_from(llama):
+    """Chi-square of 4,096 two-token rollouts against probabilities that the library's own warpers give."""
+    from scipy.stats import chisquare
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+    prompt, drawn, sampling = (
+        list(llama.prompt(QUESTION).token_ids),
+        [],
+        SamplingConfig(n=1024, temperature=0.7, top_p=0.8, max_new_tokens=2, seed=5),
+    )
+    for first in range(0, 4096, sampling.n):
+        drawn += [tuple(row) for row in collect(llama, llama.read(prompt), None, sampling, first_row=first)]
+
+    def probabilities(ids, temperature=sampling.temperature, top_p=sampling.top_p):
+        with torch.no_grad():
+            logits = llama.network(input_ids=torch.tensor([ids])).logits[:, -1].double()
+        warped = TopPLogitsWarper(top_p)(None, TemperatureLogitsWarper(temperature)(None, logits))
+        return torch.softmax(warped, dim=-1)[0]
+
+    def p_value(tokens, expected):
+        counts = torch.bincount(torch.tensor(tokens), minlength=len(expected)).double()
+        expected = expected * len(tokens)
+        assert not counts[expected == 0].any()
+        common = expected >= 5
+        pooled = [[*part[common].tolist(), float(part[~common].sum())] for part in (counts, expected)]
+        keep = [index for index, value in enumerate(pooled[1]) if value > 0]
+        return chisquare(*([part[index] for index in keep] for part in pooled)).pvalue
+
+    first = [row[0] if row[0] is not None else min(llama.end_ids) for row in drawn]
+    assert p_value(first, probabilities(prompt)) > 1e-3
+    assert p_value(first, probabilities(prompt, temperature=0.9, top_p=1.0)) < 1e-6, "the test could not fail"
+    common = max(set(first) - llama.end_ids, key=first.count)
+    second = [row[1] for row in drawn if row[0] == common and row[1] is not None]
+    after = probabilities([*prompt, common])
+    after[list(llama.end_ids)] = 0.0
+    assert p_value(second, after / after.sum()) > 1e-3
+
+
+@pytest.mark.real_model
+def test_greedy_sampling_of_the_default_model_is_identical_to_generate():
+    from transformers import AutoModelForCausalLM
+
+    from explorer.problems import load_bank
+    from explorer.settings import read_settings
+    from explorer.sources import resolve
+
+    found = resolve("default", read_settings().cache_dir)
+    plain = AutoModelForCausalLM.from_pretrained(found.path, dtype=torch.float32, local_files_only=True).eval()
+    model = LanguageModel.load(found.path, id=found.id, dtype="float32", device="cpu")
+    assert not model.fallbacks
+    for problem in load_bank()[::40]:
+        prompt = model.prompt(problem.question).token_ids
+        greedy = SamplingConfig(n=1, temperature=0.0, max_new_tokens=40)
+        (found,) = collect(model, model.read(prompt), None, greedy)
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            expected = plain.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=40)[
+                0, len(prompt) :
+            ].tolist()
+        assert [token for token in found if token is not None] == [t for t in expected if t not in model.end_ids]
+
+
 def test_more_rows_of_a_stream_are_those_that_a_larger_batch_would_have_drawn(llama):
     context = llama.read(llama.prompt(QUESTION).token_ids)
     whole = collect(llama, context, None, SamplingConfig(n=6, temperature=1.0, max_new_tokens=8, seed=3))
@@ -231,6 +293,7 @@ def test_a_family_without_a_shareable_cache_runs_the_plain_way():
     config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, state_size=4, num_hidden_layers=2, eos_token_id=2)
     model = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer, id="tiny-mamba")
     assert not model.cached
+    assert model.fallbacks == ("the prompt is read again at every step: this family’s cache can’t be shared",)
     prompt = model.prompt(QUESTION)
     prefix_ids, continuation = model.encode("The sum is "), model.encode("41 apples.")
     anchor = model.anchor(prefix_ids, "\nThe answer is ", "42", continuation)

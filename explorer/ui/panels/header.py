@@ -33,7 +33,7 @@ def payload(page: Page, session) -> dict:
         entry = page.host.loading(session.model)
     info = entry.model.info.model_dump() if entry.model else None
     if info:
-        info["cached"] = entry.model.cached
+        info["fallbacks"], info["ways"] = entry.model.fallbacks, entry.model.ways
     return {
         "state": entry.state,
         "progress": entry.progress,
