@@ -46,19 +46,17 @@ def test_parameters_stay_so_that_tied_weights_stay_tied():
     assert network["head"].weight is network["embed"].weight
 
 
-def test_a_large_head_and_a_large_model_get_no_second_copy(monkeypatch):
-    def copied(network):
-        assert use_fast_products(network.requires_grad_(False))
+def test_second_copies_end_where_their_memory_is_spent(monkeypatch):
+    def copied():
+        network = nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 512)).requires_grad_(False)
+        assert use_fast_products(network)
         return [layer.weights is not layer.matrix for layer in network]
 
-    def made():
-        return nn.Sequential(nn.Linear(32, 64), nn.Linear(64, 512))
-
-    assert copied(made()) == [True, True]
-    monkeypatch.setattr("explorer.kernels.PACKED_LAYER_BYTES", 64 * 512 * 4 - 1)
-    assert copied(made()) == [True, False]
-    monkeypatch.setattr("explorer.kernels.PACKED_BYTES", 64 * 512 * 4)
-    assert copied(made()) == [False, False]
+    assert copied() == [True, True]
+    monkeypatch.setattr("explorer.kernels.PACKED_BYTES", (32 * 64 + 64 * 512) * 4 - 1)
+    assert copied() == [True, False]
+    monkeypatch.setattr("explorer.kernels.PACKED_BYTES", 32 * 64 * 4 - 1)
+    assert copied() == [False, False]
 
 
 def test_what_it_does_not_suit_is_left_alone():
