@@ -95,9 +95,7 @@ def use_fast_products(network: nn.Module) -> bool:
     for name, layer in layers:
         copied += layer.weight.numel() * layer.weight.element_size()
         parent, _, attribute = name.rpartition(".")
-        setattr(
-            network.get_submodule(parent), attribute, FastLinear(layer, packed and _bytes(layer) <= PACKED_LAYER_BYTES)
-        )
+        setattr(network.get_submodule(parent), attribute, FastLinear(layer, copied <= PACKED_BYTES))
     return True
 
 
