@@ -163,6 +163,71 @@ def revise(
 
 
 @app.command()
+def hunt(
+    problems: Annotated[
+        str,
+        typer.Option(help="bank, a family of it, a .jsonl, .csv or .parquet file, datasets:ID or reasoning-gym:TASK."),
+    ],
+    out: Annotated[Path, typer.Option(help="The hunt's folder; the same command goes on with what is there.")],
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    seed: Annotated[int, typer.Option(help="Seed of all sampling; each problem's own follows from it.")] = _S.seed,
+    rollouts: Annotated[int, typer.Option(help="N, rollouts of each prompt.")] = _S.n,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = _S.temperature,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = _S.top_p,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a rollout.")] = _S.max_new_tokens,
+    failed: Annotated[int, typer.Option(help="How many failed rollouts of a prompt are revised; 0: none.")] = 1,
+    hits: Annotated[bool, typer.Option("--hits", help="Revise prompts that were hit as well.")] = False,
+    more: Annotated[int, typer.Option(help="Draw zero-hit prompts on to this many times N; 1: not.")] = 1,
+    split: Annotated[str, typer.Option(help="fixed, fraction, first-error, before-answer, or auto.")] = "auto",
+    prefix_length: Annotated[int | None, typer.Option(help="M, tokens of the prefix; overrides --split.")] = None,
+    steps: Annotated[int, typer.Option(help="K, Frank-Wolfe steps.")] = _R.steps,
+    step_rule: Annotated[StepRule, typer.Option(help="How far a step goes.")] = _R.step_rule,
+    step_size: Annotated[float, typer.Option(help="γ; for the line search its largest step.")] = _R.step_size,
+    away_weight: Annotated[float, typer.Option(help="λ; 0 looks at the gold answer only.")] = _R.away_weight,
+    toward_weight: Annotated[float, typer.Option(help="0 is the away-only ablation.")] = _R.toward_weight,
+    connector: Annotated[str, typer.Option(help="Text between prefix and answer.")] = _R.connector,
+    projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
+    ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
+        _R.max_continuation_tokens
+    ),
+    samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Many problems: zero-hit or not, revise, continue, count. The last line is the hunt's folder."""
+    from explorer import hunting
+
+    sampling = _record(
+        SamplingConfig, n=rollouts, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
+    )
+    config = _record(
+        RevisionConfig,
+        steps=steps,
+        step_rule=step_rule,
+        step_size=step_size,
+        away_weight=away_weight,
+        toward_weight=toward_weight,
+        connector=connector.replace("\\n", "\n"),
+        projection=projection,
+        ban_answer_tokens=ban_answer,
+        max_continuation_tokens=failed_tokens,
+    )
+    asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
+    asked |= {"samples": samples or rollouts, "sampling": sampling, "config": config}
+    tell = Progress()
+    try:
+        lines, summary = hunting.hunt(
+            problems, out, asked, limit, {"model": model, "dtype": dtype, "device": device}, _record, tell
+        )
+    finally:
+        tell.end()
+    print(json.dumps({**summary, "hunt": str(out)}) if as_json else "\n".join([*lines, str(out)]))
+
+
+@app.command()
 def export(
     path: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
@@ -395,32 +395,47 @@ def read_good_problems(path: str | Path) -> tuple[tuple[Problem, ...], tuple[Bad
         raise UserError(
             f"{path.name} is neither JSON lines (.jsonl) nor CSV (.csv): save the problems as one of these."
         )
-    text = _file_text(path)
+    return problems_of_rows(path.name, reader(path.name, _file_text(path)))
+
+
+def problems_of_rows(
+    name: str, rows: Iterable[tuple[int, dict[str, object] | str]], unit: str = "line"
+) -> tuple[tuple[Problem, ...], tuple[BadRow, ...]]:
+    """The usable problems of numbered rows (or what is wrong with them), and the rows that are not.
+
+    Args:
+        name: what to call the collection in a complaint.
+        rows: (number, row with question, answer and perhaps id and family; or a few words on what is wrong with it).
+        unit: what the numbers count.
+
+    Raises:
+        UserError: there are no rows, or none can be used.
+    """
     problems: list[Problem] = []
     bad: list[BadRow] = []
-    line_of_id: dict[str, int] = {}
-    rows = 0
-    for line, row in reader(path.name, text):
-        rows += 1
+    place_of_id: dict[str, int] = {}
+    count = 0
+    for place, row in rows:
+        count += 1
         if isinstance(row, str):
-            bad.append(BadRow(line, row))
+            bad.append(BadRow(place, row))
             continue
         try:
             problem = _problem_of_row(row)
         except UserError as error:
             why = str(error).rstrip(".")
-            bad.append(BadRow(line, why[0].lower() + why[1:]))
+            bad.append(BadRow(place, why[0].lower() + why[1:]))
             continue
-        if problem.id in line_of_id:
+        if problem.id in place_of_id:
             what = f"the id “{problem.id}”" if row.get("id") else "the same problem"
-            bad.append(BadRow(line, f"{what} stands in line {line_of_id[problem.id]} already"))
+            bad.append(BadRow(place, f"{what} stands in {unit} {place_of_id[problem.id]} already"))
             continue
-        line_of_id[problem.id] = line
+        place_of_id[problem.id] = place
         problems.append(problem)
-    if not rows:
-        raise UserError(f"{path.name} holds no problems: write one per line, with a question and an answer.")
+    if not count:
+        raise UserError(f"{name} holds no problems: write one per line, with a question and an answer.")
     if not problems:
-        raise UserError(f"{path.name} holds no usable problem (line {bad[0].line}: {bad[0].why}).")
+        raise UserError(f"{name} holds no usable problem ({unit} {bad[0].line}: {bad[0].why}).")
     return tuple(problems), tuple(bad)
 
 

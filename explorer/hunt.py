@@ -1,0 +1,431 @@
+"""Many problems through the loop: find the zero-hit ones, revise what failed, see what is rescued; killed at any moment
+it goes on where it stood.
+
+A hunt is a folder: `hunt.json` (what was asked), one run folder for each problem and revised rollout (so that `export`
+takes the whole), and one `results-<writer>.jsonl` for each process, a line for each finished problem. A run is saved
+after every stage, so a hunt that comes back does no finished stage twice. A problem's seed comes from its id, not from
+its place: neither a limit nor the number of processes changes what is drawn.
+
+What it does not do: count (`hunt_table.py`), draw, decide whether a rescue is real (`audit.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from explorer.errors import UserError
+from explorer.model import LanguageModel
+from explorer.pipeline import STREAM_BEFORE, Cancelled, Run, never
+from explorer.records import (
+    FinishReason,
+    ModelInfo,
+    Problem,
+    Record,
+    RevisionConfig,
+    Rollout,
+    RunStatus,
+    SamplingConfig,
+    Start,
+    Trace,
+    Verdict,
+)
+from explorer.rollout import JudgeLike, sample_and_judge
+from explorer.split import best_failed, best_preset, presets
+from explorer.store import load_run, save_run, write_atomic
+
+HUNT_FILE = "hunt.json"
+SPLITS = ("auto", "fixed", "fraction", "first-error", "before-answer")
+
+
+class HuntConfig(Record):
+    """Everything that shapes what a hunt finds; a folder holds one hunt.
+
+    `failed` rollouts of a zero-hit prompt are revised (0: none), with `hits` also of prompts that were hit; each then
+    gets `samples` continuations from every start. Zero-hit prompts are drawn on to `more` times the rollouts (1: not).
+    """
+
+    schema_version: int = 1
+    problems: str
+    model: ModelInfo
+    sampling: SamplingConfig
+    config: RevisionConfig
+    split: str = "auto"
+    prefix_length: int | None = Field(None, ge=1)
+    failed: int = Field(1, ge=0, le=64)
+    hits: bool = False
+    samples: int = Field(8, ge=1, le=1024)
+    more: int = Field(1, ge=1, le=64)
+
+
+class Tally(Record):
+    """Continuations or rollouts counted: `truncated` ended at the token limit."""
+
+    n: int = 0
+    correct: int = 0
+    unjudged: int = 0
+    truncated: int = 0
+
+
+class Revised(Record):
+    """What came of one failed rollout: its run's folder, where it was cut, and the continuations from each start."""
+
+    run: str
+    rollout: int
+    split: str
+    prefix_length: int
+    after: dict[Start, Tally]
+
+
+class ProblemResult(Record):
+    """One line of the results: a problem that is done. `error` says why a problem was passed over."""
+
+    problem: str
+    family: str = ""
+    question: str = ""
+    answer: str = ""
+    seed: int = 0
+    before: Tally = Tally()
+    more: Tally | None = None
+    revised: tuple[Revised, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def zero_hit(self) -> bool:
+        """Whether none of its N rollouts was correct."""
+        return not self.error and self.before.correct == 0
+
+    def rescued(self, start: Start) -> bool:
+        """Whether any continuation from this start was correct."""
+        return any(item.after[start].correct for item in self.revised)
+
+
+@dataclass(frozen=True)
+class HuntState:
+    """Where a hunt stands: `done` of `total` problems of this process, which one is under way and how far, what came
+    new. `seconds_left` is an estimate from the problems done since it began, None before the first."""
+
+    done: int
+    total: int
+    problem: str = ""
+    stage: str = ""
+    finished: ProblemResult | None = None
+    seconds_left: float | None = None
+
+
+@dataclass
+class Hunt:
+    """One process's share of a hunt. Iterate over `run()`; not asking for the next state is pausing."""
+
+    model: LanguageModel
+    problems: Sequence[Problem]
+    config: HuntConfig
+    out: Path
+    judge: JudgeLike
+    rank: int = 0
+    world: int = 1
+    results: dict[str, ProblemResult] = field(default_factory=dict)
+
+    def run(self, cancelled: Cancelled = never) -> Iterator[HuntState]:
+        """Do what is not done yet, one problem after another.
+
+        Args:
+            cancelled: asked at every decoding step and revision step; true ends it, and finished stages are kept.
+
+        Yields:
+            where it stands, at least once for each problem; the first state before anything is done.
+
+        Raises:
+            UserError: the folder holds another hunt, another process works at this share, or it can't be written.
+        """
+        from filelock import FileLock, Timeout
+
+        _claim(self.out, self.config)
+        lock = FileLock(self.out / f".hunt-{self.rank}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"Another process is hunting in {self.out}: wait for it, or choose another --out."
+            ) from None
+        try:
+            yield from self._share(cancelled)
+        finally:
+            lock.release()
+
+    def _share(self, cancelled: Cancelled) -> Iterator[HuntState]:
+        writer = self.out / f"results-{self.rank}.jsonl"
+        mend(writer)
+        self.results = {result.problem: result for result in read_results(self.out)}
+        mine = [problem for index, problem in enumerate(self.problems) if index % self.world == self.rank]
+        waiting = [problem for problem in mine if problem.id not in self.results]
+        state = HuntState(len(mine) - len(waiting), len(mine))
+        yield state
+        begun = time.monotonic()
+        for index, problem in enumerate(waiting):
+            state = replace(state, problem=problem.id, stage="rollouts", finished=None)
+            result = yield from self._problem(problem, state, cancelled)
+            if result is None:
+                return
+            _append(writer, result)
+            self.results[problem.id] = result
+            left = (time.monotonic() - begun) / (index + 1) * (len(waiting) - index - 1)
+            state = replace(state, done=state.done + 1, stage="done", finished=result, seconds_left=left)
+            yield state
+
+    def _problem(self, problem: Problem, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
+        """One problem to its end; returns its result, or None when it was cancelled."""
+        begun = time.perf_counter()
+        seed = seed_of(problem.id, self.config.sampling.seed)
+        result = ProblemResult(
+            problem=problem.id, family=problem.family, question=problem.question, answer=problem.answer, seed=seed
+        )
+        try:
+            found = yield from self._stages(problem, seed, state, cancelled)
+        except UserError as error:  # this problem's own: too long, no anchor
+            found = {"error": str(error)}
+        if found is None:
+            return None
+        return result.model_copy(update={**found, "seconds": round(time.perf_counter() - begun, 3)})
+
+    def _stages(self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
+        sampling = self.config.sampling.model_copy(update={"seed": seed})
+        name = folder_name(problem.id)
+        kept = self._kept(name, problem, sampling)
+        if kept is None or len(kept.before) < sampling.n:
+            run = Run.start(self.model, problem, sampling)
+            for drawn in run.roll_out(self.judge, cancelled):
+                yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
+            if len(run.before) < sampling.n:
+                return None
+            kept = run.trace()
+            save_run(kept, None, self.out / name)
+        found = {"before": tally(kept.before)}
+        zero_hit = found["before"].correct == 0
+        if zero_hit and self.config.more > 1:
+            more = yield from self._more(name, kept, state, cancelled)
+            if more is None:
+                return None
+            found["more"] = more
+        revised: list[Revised] = []
+        if self.config.failed and (zero_hit or self.config.hits):
+            for place, rollout in enumerate(self._choose(kept.before)):
+                folder = name if place == 0 else f"{name}--{place + 1}"
+                item = yield from self._revised(folder, kept, rollout, state, cancelled)
+                if item is None:
+                    return None
+                revised += [item] if item.prefix_length else []
+        return found | {"revised": tuple(revised)}
+
+    def _choose(self, before: Sequence[Rollout]) -> list[int]:
+        """Indices of the failed rollouts to revise, the most promising first."""
+        left = [i for i, item in enumerate(before) if item.verdict is not Verdict.CORRECT and len(item.token_ids) > 1]
+        chosen: list[int] = []
+        while left and len(chosen) < self.config.failed:
+            chosen.append(left.pop(best_failed([before[i] for i in left], self.model.pieces)))
+        return chosen
+
+    def _revised(
+        self, name: str, rolled: Trace, rollout: int, state: HuntState, cancelled: Cancelled
+    ) -> Iterator[HuntState]:
+        """Revise one failed rollout and continue from it; returns what came of it, or None when it was cancelled."""
+        folder, config = self.out / name, self.config
+        kept = self._kept(name, rolled.problem, rolled.sampling)
+        if kept is not None and kept.split is not None and kept.split.rollout == rollout:
+            run = Run.reopen(self.model, kept, load_run(folder)[1])
+        else:
+            run = Run.reopen(self.model, only_rollouts(rolled))
+            m = self._cut(run.before[rollout])
+            if m is None:
+                return Revised(run=name, rollout=rollout, split="none", prefix_length=0, after={})
+            run.split_at(rollout, m, config.config)
+        for step in () if run.final is not None else run.revise(cancelled=cancelled):
+            yield replace(state, stage=f"rollout {rollout + 1}, step {step.k + 1} of {config.config.steps}")
+        save_run(run.trace(), run.trajectory(), folder)
+        if run.final is None:
+            return None
+        budget = rolled.sampling.model_copy(update={"n": config.samples})
+        for start in Start:
+            if sum(item.start is start for item in run.after) == config.samples:
+                continue
+            run.after = [item for item in run.after if item.start is not start]  # half an arm is drawn again
+            for _, drawn in run.continue_from(self.judge, sampling=budget, starts=(start,), cancelled=cancelled):
+                done = f"{len(drawn.rollouts)} of {drawn.n} finished"
+                yield replace(state, stage=f"rollout {rollout + 1}, after, {start.value}: {done}")
+            save_run(run.trace(), run.trajectory(), folder)
+            if sum(item.start is start for item in run.after) < config.samples:
+                return None
+        return Revised(
+            run=name,
+            rollout=rollout,
+            split=config.split if config.prefix_length is None else "fixed",
+            prefix_length=len(run.split.prefix_token_ids),
+            after={start: tally([item for item in run.after if item.start is start]) for start in Start},
+        )
+
+    def _cut(self, rollout: Rollout) -> int | None:
+        """How many tokens the prefix gets, or None where the split asked for finds no place."""
+        if self.config.prefix_length is not None:
+            return self.config.prefix_length if self.config.prefix_length < len(rollout.token_ids) else None
+        options = presets(rollout, self.model.pieces(rollout.token_ids), rollout.answer)
+        if self.config.split == "auto":
+            point = best_preset(options)
+        else:
+            point = next(option for option in options if option.name == self.config.split)
+        return None if point is None else point.m
+
+    def _more(self, name: str, rolled: Trace, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
+        """Draw on from where the first N rollouts ended; returns the tally of all, or None when it was cancelled."""
+        n = rolled.sampling.n
+        wider = rolled.sampling.model_copy(update={"n": n * self.config.more})
+        kept = self._kept(f"{name}--more", rolled.problem, wider)
+        if kept is None or len(kept.before) < wider.n:
+            run = Run.reopen(self.model, only_rollouts(rolled))
+            rest = wider.model_copy(update={"n": wider.n - n})
+            drawn = None
+            for drawn in sample_and_judge(
+                self.model,
+                run.context,
+                None,
+                rest,
+                rolled.problem.answer,
+                self.judge,
+                STREAM_BEFORE,
+                cancelled=cancelled,
+                first_row=n,
+            ):
+                yield replace(state, stage=f"more rollouts: {n + len(drawn.rollouts)} of {wider.n} finished")
+            if len(drawn.rollouts) < rest.n:
+                return None
+            run.before, run.sampling = (*rolled.before, *drawn.finished()), wider
+            run.add_cost("rollouts", drawn.seconds, drawn.forward_tokens)
+            kept = run.trace()
+            save_run(kept, None, self.out / f"{name}--more")
+        return tally(kept.before)
+
+    def _kept(self, name: str, problem: Problem, sampling: SamplingConfig) -> Trace | None:
+        """What an earlier process saved of this run; None if nothing, or nothing that can be read."""
+        try:
+            trace, _ = load_run(self.out / name, with_trajectory=False)
+        except UserError:
+            return None
+        same = trace.model.fingerprint == self.model.info.fingerprint and trace.problem == problem
+        return trace if same and trace.sampling == sampling else None
+
+
+# -- what lies on disk -----------------------------------------------------------------------------
+
+
+def seed_of(problem: str, seed: int) -> int:
+    """A problem's own seed, from its id and the hunt's; 0 … 2⁵⁶ − 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{problem}".encode()).digest()[:7])
+
+
+def folder_name(problem: str) -> str:
+    """A problem's folder: readable, safe whatever the id is, and no two alike."""
+    safe = re.sub(r"[^A-Za-z0-9]+", "-", problem).strip("-")[:60] or "problem"
+    return f"{safe}-{hashlib.sha256(problem.encode()).hexdigest()[:8]}"
+
+
+def only_rollouts(trace: Trace) -> Trace:
+    """A run as it stood before its split."""
+    bare = {"split": None, "anchor": None, "config": None, "steps": (), "final": None, "after": (), "controls": ()}
+    cost = {stage: spent for stage, spent in trace.cost.items() if stage in ("prompt", "rollouts")}
+    return trace.model_copy(
+        update={**bare, "after_sampling": None, "status": RunStatus.COMPLETED, "message": "", "cost": cost}
+    )
+
+
+def tally(rollouts: Sequence[Rollout]) -> Tally:
+    """Count verdicts and endings."""
+    return Tally(
+        n=len(rollouts),
+        correct=sum(item.verdict is Verdict.CORRECT for item in rollouts),
+        unjudged=sum(item.verdict is Verdict.UNJUDGED for item in rollouts),
+        truncated=sum(item.finish is FinishReason.LENGTH for item in rollouts),
+    )
+
+
+def read_config(out: Path) -> HuntConfig:
+    """What a hunt's folder was asked for.
+
+    Raises:
+        UserError: there is no hunt, or its file is damaged.
+    """
+    try:
+        return HuntConfig.model_validate_json((out / HUNT_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"There is no hunt in {out}: choose a folder that holds a {HUNT_FILE}.") from None
+    except ValidationError as error:
+        raise UserError(f"{out / HUNT_FILE} is damaged: use a whole copy of it, or another --out.") from error
+
+
+def _claim(out: Path, config: HuntConfig) -> None:
+    """Make the folder, or see that it holds this very hunt. Raises `UserError`."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose a folder for the hunt.")
+    if (out / HUNT_FILE).exists():
+        asked, there = (flat(item.model_dump(mode="json")) for item in (config, read_config(out)))
+        # Where a model ran is no part of what was asked.
+        differs = [key for key in asked if asked[key] != there.get(key) and key not in ("model.device", "model.source")]
+        if differs:
+            key = differs[0]
+            raise UserError(
+                f"{out} holds a hunt with another {key.replace('.', ' ').replace('_', ' ')} ({there.get(key)!r}, not "
+                f"{asked[key]!r}): choose another --out, or the same settings to go on with it."
+            )
+        return
+    if out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
+        raise UserError(f"{out} holds other files and no hunt: choose an empty or a new folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / HUNT_FILE, config.model_dump_json(indent=1).encode())
+    except NotADirectoryError:
+        raise UserError(f"{out} lies inside a file: choose a folder for the hunt.") from None
+
+
+def flat(value: dict, before: str = "") -> dict[str, object]:
+    """Nested settings by dotted name."""
+    found: dict[str, object] = {}
+    for key, item in value.items():
+        found |= flat(item, f"{before}{key}.") if isinstance(item, dict) else {f"{before}{key}": item}
+    return found
+
+
+def read_results(out: Path) -> list[ProblemResult]:
+    """All finished problems, of every writer, in no promised order; a line that a kill tore is left out."""
+    found: dict[str, ProblemResult] = {}
+    for file in sorted(out.glob("results-*.jsonl")):
+        for line in file.read_bytes().split(b"\n"):
+            try:
+                result = ProblemResult.model_validate_json(line)
+            except ValidationError:
+                continue
+            found.setdefault(result.problem, result)
+    return list(found.values())
+
+
+def mend(writer: Path) -> None:
+    """Cut off a line that a kill left half-written, so that the next one does not stick to it."""
+    if not writer.exists():
+        return
+    content = writer.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomic(writer, whole)
+
+
+def _append(writer: Path, result: ProblemResult) -> None:
+    with writer.open("ab") as file:
+        file.write(json.dumps(result.model_dump(mode="json"), ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,410 @@
+"""Hunts on a tiny model: what they find, what they leave on disk, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from explorer.errors import UserError
+from explorer.export import rescued
+from explorer.hunt import (
+    Hunt,
+    HuntConfig,
+    ProblemResult,
+    Revised,
+    Tally,
+    folder_name,
+    mend,
+    read_results,
+    seed_of,
+    tally,
+)
+from explorer.hunt_table import summarise, words, write_tables
+from explorer.hunting import own_device, share
+from explorer.problem_sets import problem_set
+from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Verdict
+from explorer.statistics import wilson_interval
+from explorer.store import find_runs, load_run
+from tests.conftest import FakeJudge, tiny_network, tiny_tokenizer
+
+PROBLEMS = tuple(
+    Problem(id=f"p/{i}", question=f"What is {i} + 3?", answer=str(i + 3), family="ab"[i % 2]) for i in range(5)
+)
+
+
+def config(model, **changes) -> HuntConfig:
+    settings = {
+        "problems": "some",
+        "model": model.info,
+        "sampling": SamplingConfig(n=3, max_new_tokens=10, temperature=1.0, seed=4),
+        "config": RevisionConfig(steps=2, max_continuation_tokens=6),
+        "samples": 2,
+        "split": "fraction",
+    }
+    return HuntConfig(**{**settings, **changes})
+
+
+def timeless(results) -> list[dict]:
+    found = [result.model_dump(mode="json", exclude={"seconds"}) for result in results]
+    return sorted(found, key=lambda one: one["problem"])
+
+
+def hunted(model, out, problems=PROBLEMS, judge=None, rank=0, world=1, cancelled=lambda: False, **changes):
+    hunt = Hunt(model, problems, config(model, **changes), out, judge or FakeJudge(), rank, world)
+    return list(hunt.run(cancelled)), read_results(out)
+
+
+def test_every_problem_is_rolled_out_revised_and_continued(llama, tmp_path):
+    states, results = hunted(llama, tmp_path / "h", failed=2)
+    assert [result.problem for result in results] == [problem.id for problem in PROBLEMS]
+    assert (states[0].done, states[0].total, states[-1].done) == (0, 5, 5)
+    assert states[0].seconds_left is None
+    assert states[-1].seconds_left == 0
+    for problem, result in zip(PROBLEMS, results, strict=True):
+        assert result.zero_hit
+        assert result.before.n == 3
+        assert len(result.revised) == 2
+        for item in result.revised:
+            trace, trajectory = load_run(tmp_path / "h" / item.run)
+            assert trace.problem == problem
+            assert trace.sampling.seed == result.seed == seed_of(problem.id, 4)
+            assert trace.split.rollout == item.rollout
+            assert len(trajectory) == 3
+            for start in Start:
+                mine = [one for one in trace.after if one.start is start]
+                assert tally(mine) == item.after[start]
+                assert len(mine) == 2
+    assert len({item.rollout for item in results[0].revised}) == 2
+    assert len(find_runs(tmp_path / "h")) == 10
+
+
+def test_only_zero_hit_prompts_are_revised_unless_hits_are_asked_for(llama, tmp_path):
+    texts = []
+    judge = FakeJudge(lambda text: (Verdict.CORRECT, "1") if texts and text == texts[0] else (Verdict.WRONG, "0"))
+    _, before = hunted(llama, tmp_path / "probe", failed=0)
+    texts.append(load_run(tmp_path / "probe" / folder_name("p/1"))[0].before[2].text)
+    _, results = hunted(llama, tmp_path / "h", judge=judge)
+    assert [len(result.revised) for result in results] == [1, 0, 1, 1, 1]
+    assert (results[1].before.correct, results[1].zero_hit) == (1, False)
+    _, results = hunted(llama, tmp_path / "hits", judge=judge, hits=True)
+    assert [len(result.revised) for result in results] == [1] * 5
+    assert not any(result.revised for result in before)
+
+
+def test_drawing_on_continues_the_same_rollouts(llama, tmp_path):
+    _, results = hunted(llama, tmp_path / "h", failed=0, more=3)
+    name = folder_name("p/0")
+    first, _ = load_run(tmp_path / "h" / name)
+    wider, _ = load_run(tmp_path / "h" / f"{name}--more")
+    assert results[0].more.n == len(wider.before) == 9
+    assert wider.before[:3] == first.before
+    # As many at once would have been the same ones.
+    hunted(llama, tmp_path / "w", failed=0, sampling=config(llama).sampling.model_copy(update={"n": 9}))
+    assert load_run(tmp_path / "w" / name)[0].before == wider.before
+
+
+def test_stopping_anywhere_and_going_on_is_not_stopping(llama, tmp_path):
+    changes = {"failed": 2, "more": 2}
+    states, expected = hunted(llama, tmp_path / "whole", PROBLEMS[:2], **changes)
+    for stop in range(1, len(states), 7):
+        out = tmp_path / f"stopped-{stop}"
+        calls = itertools.count()
+        hunted(llama, out, PROBLEMS[:2], cancelled=lambda calls=calls, stop=stop: next(calls) >= stop, **changes)
+        _, results = hunted(llama, out, PROBLEMS[:2], **changes)
+        assert timeless(results) == timeless(expected)
+        assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in (tmp_path / "whole").iterdir())
+
+
+def test_nothing_finished_is_done_twice(llama, tmp_path):
+    hunted(llama, tmp_path / "h", PROBLEMS[:2])
+    (tmp_path / "h" / "results-0.jsonl").unlink()  # as if killed right before the first line was written
+    judge = FakeJudge()
+    _, results = hunted(llama, tmp_path / "h", PROBLEMS[:2], judge)
+    assert len(results) == 2
+    assert judge.seen == []
+
+
+def test_two_shares_find_what_one_process_finds(llama, tmp_path):
+    _, one = hunted(llama, tmp_path / "one")
+    hunted(llama, tmp_path / "two", rank=1, world=2)
+    _, two = hunted(llama, tmp_path / "two", rank=0, world=2)
+    assert timeless(one) == timeless(two)
+    assert len((tmp_path / "two" / "results-1.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_problem_that_does_not_fit_is_a_row_with_its_reason(llama, tmp_path):
+    long = Problem(id="long", question="why " * 400, answer="1")
+    _, results = hunted(llama, tmp_path / "h", (long, PROBLEMS[0]))
+    assert "shorten the question" in results[0].error
+    assert not results[0].zero_hit
+    assert results[1].revised
+    assert summarise(results)[-1].passed_over == 1
+    assert any("shorten the question" in line for line in words(results, config(llama)))
+
+
+def test_a_torn_line_is_left_out_and_mended(llama, tmp_path):
+    hunted(llama, tmp_path / "h", PROBLEMS[:2])
+    writer = tmp_path / "h" / "results-0.jsonl"
+    whole = writer.read_bytes()
+    writer.write_bytes(whole[:-20])
+    assert len(read_results(tmp_path / "h")) == 1
+    mend(writer)
+    assert writer.read_bytes() == whole[: whole.index(b"\n") + 1]
+    _, results = hunted(llama, tmp_path / "h", PROBLEMS[:2])
+    assert [result.problem for result in results] == ["p/0", "p/1"]
+
+
+def test_other_settings_in_the_same_folder_are_refused(llama, tmp_path):
+    hunted(llama, tmp_path / "h", PROBLEMS[:1], failed=0)
+    changed = config(llama).sampling.model_copy(update={"temperature": 0.5})
+    with pytest.raises(UserError, match="another sampling temperature"):
+        hunted(llama, tmp_path / "h", PROBLEMS[:1], failed=0, sampling=changed)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("mine")
+    with pytest.raises(UserError, match="other files"):
+        hunted(llama, tmp_path / "other")
+    with pytest.raises(UserError, match="is a file"):
+        hunted(llama, tmp_path / "other" / "letter.txt")
+    assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
+
+
+def test_one_share_one_process(llama, tmp_path):
+    hunt = Hunt(llama, PROBLEMS, config(llama), tmp_path / "h", FakeJudge())
+    first = hunt.run()
+    next(first)
+    with pytest.raises(UserError, match="Another process is hunting"):
+        next(Hunt(llama, PROBLEMS, config(llama), tmp_path / "h", FakeJudge()).run())
+    first.close()
+    next(Hunt(llama, PROBLEMS, config(llama), tmp_path / "h", FakeJudge()).run())
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+def made(name, family, correct, revised=None, more=None, n=4, error=""):
+    """A result by hand; `revised` is the number correct from each of the three starts."""
+    after = {start: Tally(n=2, correct=c) for start, c in zip(Start, revised or (), strict=False)}
+    items = (Revised(run=name, rollout=0, split="fixed", prefix_length=3, after=after),) if revised else ()
+    tally_more = None if more is None else Tally(n=8, correct=more)
+    return ProblemResult(
+        problem=name, family=family, before=Tally(n=n, correct=correct), revised=items, more=tally_more, error=error
+    )
+
+
+RESULTS = (
+    made("a1", "a", 0, (2, 0, 0), more=1),
+    made("a2", "a", 0, (0, 0, 1), more=0),
+    made("a3", "a", 3),
+    made("b1", "b", 0, (1, 1, 0), more=0),
+    made("b2", "b", 1),
+    made("b3", "b", 0, error="too long"),
+)
+
+
+def test_counts_by_hand():
+    a, b, both = summarise(RESULTS)
+    assert [row.family for row in (a, b, both)] == ["a", "b", "all"]
+    assert [(row.problems, row.passed_over) for row in (a, b, both)] == [(3, 0), (3, 1), (6, 1)]
+
+    def counts(row):
+        rates = (row.zero_hit, row.rescued, row.projected, row.unrevised, row.hit_by_more)
+        return [(one.x, one.n) for one in rates]
+
+    assert counts(a) == [(2, 3), (1, 2), (0, 2), (1, 2), (1, 2)]
+    assert counts(b) == [(1, 2), (1, 1), (1, 1), (0, 1), (0, 1)]
+    assert counts(both) == [(3, 5), (2, 3), (1, 3), (1, 3), (1, 3)]
+    assert (both.zero_hit.low, both.zero_hit.high) == wilson_interval(3, 5)
+    assert both.zero_hit.words == "3 of 5 (23–88 %)"
+
+
+def test_pass_at_k_is_the_mean_over_all_subsets():
+    """Against plain counting: of every choice of k of the rollouts, how many hold a correct one."""
+    row = summarise(RESULTS)[-1]
+    assert set(row.pass_at) == {1, 2, 4}
+    for k, value in row.pass_at.items():
+        shares = []
+        for result in RESULTS[:5]:
+            marks = [True] * result.before.correct + [False] * (4 - result.before.correct)
+            choices = list(itertools.combinations(marks, k))
+            shares.append(sum(map(any, choices)) / len(choices))
+        assert value == pytest.approx(sum(shares) / 5)
+
+
+def test_the_files_say_what_the_table_says(llama, tmp_path):
+    (tmp_path / "h").mkdir()
+    wicked = made("=cmd()", "b", 0)
+    summary = write_tables(tmp_path / "h", [*RESULTS, wicked], config(llama, more=2))
+    assert json.loads((tmp_path / "h" / "summary.json").read_text()) == summary
+    rows = (tmp_path / "h" / "results.csv").read_text().splitlines()
+    assert len(rows) == 8
+    assert rows[1].startswith("'=cmd()")  # no formula in a spreadsheet
+    assert rows[2].startswith("a1,a,,,4,0,0,0,1,8,1,a1,0,fixed,3,2,2,0,2,0,0,2,0,0")
+    text = "\n".join(words(RESULTS, config(llama, more=2)))
+    assert "hit at 6" in text
+    assert "3 of 5 (23–88 %)" in text
+
+
+def test_nothing_found_is_a_table_too(llama):
+    assert summarise(())[-1].zero_hit.words == "–"
+    assert words((), config(llama))
+
+
+# -- sets and shares -------------------------------------------------------------------------------
+
+
+def test_sets_by_name(tmp_path):
+    bank, bad = problem_set("bank")
+    assert len(bank) == 96
+    assert not bad
+    assert {problem.family for problem in problem_set("sum")[0]} == {"sum"}
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": 2}\n{"question": "?"}\n')
+    good, bad = problem_set(str(file))
+    assert (len(good), [row.line for row in bad]) == (1, [2])
+
+
+def test_parquet_and_datasets_columns_may_go_by_other_names(tmp_path):
+    import pandas
+
+    rows = [{"problem": "1 + 1?", "solution": 2, "id": 7}, {"problem": "1 + 2?", "solution": None, "id": 8}]
+    frame = pandas.DataFrame(rows)
+    frame.to_parquet(tmp_path / "set.parquet")
+    good, bad = problem_set(str(tmp_path / "set.parquet"))
+    assert [(p.id, p.question, p.answer) for p in good] == [("7", "1 + 1?", "2.0")]
+    assert [row.line for row in bad] == [2]
+    (tmp_path / "local").mkdir()
+    frame.head(1).to_parquet(tmp_path / "local" / "train.parquet")
+    assert [p.question for p in problem_set(f"datasets:{tmp_path / 'local'}")[0]] == ["1 + 1?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nothing-such", "There is no problem set"),
+        ("gone.jsonl", "There is no file"),
+        ("gone.parquet", "There is no file"),
+        ("datasets:/no/such/folder", "could not be loaded"),
+        ("reasoning-gym:chain_sum", "is not installed"),
+    ],
+)
+def test_sets_that_are_not_there(name, sentence):
+    with pytest.raises(UserError, match=sentence):
+        problem_set(name)
+
+
+def test_columns_that_are_missing_are_named(tmp_path):
+    import pandas
+
+    pandas.DataFrame([{"question": "1?"}]).to_parquet(tmp_path / "set.parquet")
+    with pytest.raises(UserError, match="no column “answer”"):
+        problem_set(str(tmp_path / "set.parquet"))
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UserError, match="can't be read as Parquet"):
+        problem_set(str(tmp_path / "torn.parquet"))
+
+
+def test_shares_are_read_from_the_launchers_environment():
+    assert share({}) == (0, 1, 0)
+    assert share({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == (3, 4, 1)
+    with pytest.raises(UserError, match="not below"):
+        share({"RANK": "4", "WORLD_SIZE": "4"})
+    with pytest.raises(UserError, match="numbers"):
+        share({"RANK": "x"})
+    assert own_device("cpu", 1, 2) == "cpu"
+    assert own_device(None, 0, 1) is None
+
+
+# -- the verb, in processes of its own -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model on disk, and a file of problems."""
+    path = tmp_path_factory.mktemp("hunt")
+    tokenizer = tiny_tokenizer()
+    tiny_network("llama", len(tokenizer)).save_pretrained(path / "tiny")
+    tokenizer.save_pretrained(path / "tiny")
+    rows = [{"id": f"p{i}", "question": f"What is {i} + 3?", "answer": i + 3} for i in range(6)]
+    (path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def command(folder, out, *more):
+    asked = ["--problems", folder / "set.jsonl", "--model", folder / "tiny", "--out", out, "--rollouts", 2]
+    asked += ["--max-new-tokens", 12, "--steps", 3, "--split", "fraction", "--failed-tokens", 8, "--json", *more]
+    return [sys.executable, "-m", "explorer", "hunt", *map(str, asked)]
+
+
+def started(folder, out, *more, **environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(folder, out, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def test_a_killed_hunt_goes_on_and_two_processes_find_the_same(folder, tmp_path):
+    whole = started(folder, tmp_path / "whole")
+    killed = started(folder, tmp_path / "killed")
+    writer = tmp_path / "killed" / "results-0.jsonl"
+    deadline = time.monotonic() + 120
+    while not (writer.exists() and writer.read_bytes().count(b"\n") >= 2):
+        assert killed.poll() is None, killed.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = len(read_results(tmp_path / "killed"))
+    out, error = whole.communicate(timeout=300)
+    assert whole.returncode == 0, error
+    assert json.loads(out.splitlines()[-1])["families"][-1]["problems"] == 6
+    pair = [started(folder, tmp_path / "two", RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    again = started(folder, tmp_path / "killed")
+    for process in (*pair, again):
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    expected = timeless(read_results(tmp_path / "whole"))
+    assert len(expected) == 6
+    assert done < 6, "it was killed too late to show anything"
+    assert timeless(read_results(tmp_path / "killed")) == expected
+    assert timeless(read_results(tmp_path / "two")) == expected
+    runs = [load_run(path, with_trajectory=False)[0] for path in find_runs(tmp_path / "killed")]
+    assert sum(map(len, map(rescued, runs))) == sum(
+        item["after"][start]["correct"]
+        for one in expected
+        for item in one["revised"]
+        for start in ("revised", "projected")
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--problems", "gone.jsonl"), "There is no file gone.jsonl"),
+        (("--split", "nowhere"), "There is no split"),
+        (("--limit", "0"), "--limit must be"),
+        (("--rollouts", "1000", "--more", "2"), "lower one of them"),
+        (("--failed", "-1"), "--failed can't be -1"),
+        (("--step-size", "2"), "--step-size can't be"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder, tmp_path, more, sentence, capsys):
+    from explorer.cli import app, run_command
+
+    arguments = command(folder, tmp_path / "h", *more)[3:]
+    assert run_command(lambda: app(args=arguments, standalone_mode=False)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert not (tmp_path / "h").exists()
