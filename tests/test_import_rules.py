@@ -119,6 +119,8 @@ def test_stages_do_not_call_the_pipeline():
             "explorer/cli.py",
             "explorer/audit.py",
             "explorer/bench_process.py",
+            "explorer/hunt.py",
+            "explorer/hunting.py",
             "explorer/recording.py",
             "explorer/ui/",
         )
