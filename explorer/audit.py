@@ -20,7 +20,7 @@ from fractions import Fraction
 from explorer.errors import UserError
 from explorer.pipeline import STREAM_AFTER, Cancelled, Run, never
 from explorer.records import Continuation, Control, SamplingConfig, Start
-from explorer.revise import RevisionObjective, evaluate, project, revise
+from explorer.revise import evaluate, project, revise
 from explorer.rollout import JudgeLike, Sampling, sample_and_judge
 
 
@@ -113,7 +113,7 @@ def decoy_control(
     begun = time.perf_counter()
     model, split = run.model, run.split
     anchor = model.anchor(split.prefix_token_ids, run.config.connector, target, split.continuation_token_ids)
-    objective = RevisionObjective(model, run.context, anchor, split.continuation_token_ids, run.config)
+    objective = run.objective_of(anchor, run.config)
     state = DecoyState(target, point)
     yield state
     x = None

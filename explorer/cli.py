@@ -228,6 +228,33 @@ def hunt(
 
 
 @app.command()
+def audit(
+    path: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs; a hunt's, too.")],
+    controls: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
+    samples: Annotated[int | None, typer.Option(help="Continuations of a control; default: as the rescue had.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Audited copies go there; default: into the runs.")] = None,
+    model: Model = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Is a rescue real? Run the controls that are missing, measure leaks, conclude. The last line is the folder."""
+    from explorer import auditing
+    from explorer.audit_controls import KINDS
+
+    kinds = [kind.strip() for kind in controls.split(",") if kind.strip()] or KINDS
+    tell = Progress()
+    try:
+        lines, summary = auditing.audit(
+            path, kinds, samples, out, {"model": model, "dtype": dtype, "device": device}, tell
+        )
+    finally:
+        tell.end()
+    where = out or path
+    print(json.dumps({**summary, "audit": str(where)}) if as_json else "\n".join([*lines, str(where)]))
+
+
+@app.command()
 def export(
     path: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],

@@ -75,7 +75,8 @@ def linear_minimisation(
     Args:
         gradient: (positions, hidden).
         rows: (vocabulary, hidden), of any floating dtype; scored in float32.
-        allowed: (vocabulary,) bool, rows that may be picked; None allows all.
+        allowed: (vocabulary,) bool, rows that may be picked, or (positions, vocabulary) where that differs by
+            position; None allows all.
         products: how x rowsᵀ is worked out.
 
     Returns:
@@ -83,16 +84,16 @@ def linear_minimisation(
         chunking.
 
     Raises:
-        ValueError: no row is allowed.
+        ValueError: no row is allowed, at some position.
     """
-    if allowed is not None and not bool(allowed.any()):
+    if allowed is not None and not bool(allowed.any(dim=-1).all()):
         raise ValueError("the oracle needs at least one allowed row")
     best = torch.full(gradient.shape[:1], torch.inf, device=gradient.device)
     index = torch.zeros(gradient.shape[:1], dtype=torch.int64, device=gradient.device)
     for start in range(0, len(rows), CHUNK_ROWS):
         scores = products(gradient, rows[start : start + CHUNK_ROWS].to(gradient.dtype))
         if allowed is not None:
-            scores.masked_fill_(~allowed[start : start + CHUNK_ROWS], torch.inf)
+            scores.masked_fill_(~allowed[..., start : start + CHUNK_ROWS], torch.inf)
         value, where = scores.min(dim=1)
         better = value < best
         best = torch.where(better, value, best)
@@ -225,7 +226,7 @@ def frank_wolfe(
         rows: (vocabulary, hidden), the hull's corners.
         objective: what is minimised.
         step_rule: see `constant_step`, `harmonic_step`, `line_search_step`.
-        allowed: (vocabulary,) bool, rows the oracle may pick; None allows all.
+        allowed: rows the oracle may pick, see `linear_minimisation`; None allows all.
         first_step: index of the first step, for a run that is taken up again.
         products: how the oracle works out x rowsᵀ.
 

@@ -468,6 +468,21 @@ class LanguageModel:
         pairs = zip(found[::2], found[1::2], strict=True)
         return [Losses(toward, away, to, off) for (toward, to), (away, off) in pairs]
 
+    @torch.no_grad()
+    def log_probability(self, context: Context, prefix: Tensor, ids: Sequence[int], scored: int) -> float:
+        """Mean log-probability (nats per token) of the last `scored` of the given tokens after a prompt and a prefix.
+
+        Args:
+            context: the prompt, read once.
+            prefix: (M, hidden); M may be 0.
+            ids: token ids after the prefix.
+            scored: how many of them count, from the end; at least 1.
+        """
+        inputs = torch.cat([prefix.to(self.device), self.rows(ids[:-1])])
+        logits = self._read_branches(context, [(inputs, scored)])[0]
+        targets = torch.as_tensor(list(ids[len(ids) - scored :]), device=self.device)
+        return -float(torch.nn.functional.cross_entropy(logits, targets))
+
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which branches share a pass: the two of one prefix side by side; more than two as rows of like length."""
         if len(lengths) == 2 and self.packed and sum(lengths) <= PAIR_POSITIONS:

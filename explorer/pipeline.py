@@ -32,6 +32,7 @@ from explorer.records import (
     Continuation,
     Control,
     Evaluation,
+    Leaks,
     Problem,
     Prompt,
     RevisionConfig,
@@ -84,6 +85,7 @@ class Run:
     after: list[Continuation] = field(default_factory=list)
     after_sampling: SamplingConfig | None = None
     controls: list[Control] = field(default_factory=list)
+    leaks: Leaks | None = None
     cost: dict[str, StageCost] = field(default_factory=dict)
     status: RunStatus = RunStatus.PAUSED
     message: str = ""
@@ -140,11 +142,10 @@ class Run:
         if trace.split is None or trace.anchor is None or trace.config is None:
             return run
         run.split, run.anchor, run.config = trace.split, trace.anchor, trace.config
-        run.objective = RevisionObjective(
-            model, run.context, trace.anchor, trace.split.continuation_token_ids, trace.config
-        )
+        run.objective = run.objective_of(trace.anchor, trace.config)
         run.steps, run.final = list(trace.steps), trace.final
         run.after, run.after_sampling, run.controls = list(trace.after), trace.after_sampling, list(trace.controls)
+        run.leaks = trace.leaks
         run.embeddings = list(rebuild(model, trace) if trajectory is None else trajectory)
         if run.status is RunStatus.CANCELLED:
             run.status = RunStatus.PAUSED
@@ -198,13 +199,21 @@ class Run:
                 f"{self.model.context_length:,}: choose a shorter prefix."
             )
         self.split, self.anchor, self.config = split, anchor, config
-        self.objective = RevisionObjective(self.model, self.context, anchor, split.continuation_token_ids, config)
+        self.objective = self.objective_of(anchor, config)
         self.embeddings = [self.model.rows(split.prefix_token_ids).cpu()]
         self.steps, self.final, self.after, self.after_sampling, self.controls = [], None, [], None, []
+        self.leaks = None
         self.cost.pop("revision", None)
         self.cost.pop("after", None)
         self.cost.pop("controls", None)
         self.status, self.message = RunStatus.PAUSED, ""
+
+    def objective_of(self, anchor: Anchor, config: RevisionConfig) -> RevisionObjective:
+        """What is minimised for the run's split toward an anchor; a control's anchor or settings may differ."""
+        split = self.split
+        return RevisionObjective(
+            self.model, self.context, anchor, split.continuation_token_ids, config, split.prefix_token_ids
+        )
 
     # -- revision ----------------------------------------------------------------------------------
 
@@ -364,6 +373,7 @@ class Run:
             after=tuple(self.after),
             after_sampling=self.after_sampling,
             controls=tuple(self.controls),
+            leaks=self.leaks,
             vocabulary=self._vocabulary(),
             cost=dict(self.cost),
         )

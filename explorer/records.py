@@ -45,6 +45,15 @@ class StepRule(StrEnum):
     LINE_SEARCH = "line-search"
 
 
+class Hull(StrEnum):
+    """Which tokens the oracle may pick at a position: all; those that the model itself finds likely there; those whose
+    embedding is about as long as the original token's. Each of them gives a sub-hull of the vocabulary's."""
+
+    VOCABULARY = "vocabulary"
+    PLAUSIBLE = "plausible"
+    LIKE_NORM = "like-norm"
+
+
 class Projection(StrEnum):
     """Which distance decides the nearest vocabulary row when embeddings are turned back into tokens."""
 
@@ -161,8 +170,8 @@ class RevisionConfig(Record):
 
     objective = toward_weight · toward_loss − away_weight · away_loss; `toward_weight` 0 is the "away only" ablation,
     `away_weight` (λ) 0 the "toward only" one. `step_size` is γ of the constant rule. `gap_tolerance` ends a run early
-    when the Frank-Wolfe gap falls below it (0: never). Nothing in a revision is random, so it has no seed: the
-    sampling's is the run's.
+    when the Frank-Wolfe gap falls below it (0: never). `hull_size` is how many of the likeliest tokens of a position
+    the hull `plausible` has. Nothing in a revision is random, so it has no seed: the sampling's is the run's.
     """
 
     steps: int = Field(10, ge=1, le=200)
@@ -173,6 +182,8 @@ class RevisionConfig(Record):
     connector: str = ""
     projection: Projection = Projection.L2
     ban_answer_tokens: bool = False
+    hull: Hull = Hull.VOCABULARY
+    hull_size: int = Field(64, ge=2, le=4096)
     max_continuation_tokens: int = Field(64, ge=1, le=4096)
     gap_tolerance: float = Field(0.0, ge=0.0)
 
@@ -209,17 +220,51 @@ class RevisionStep(Record):
 
 
 class Control(Record):
-    """A control of a rescue. `decoy`: the same revision, but toward the wrong answer `target`; a continuation's verdict
-    says whether it reached that target. If it is reached as often as the gold answer, the prefix hands answers over
-    whatever they are."""
+    """A control of a rescue at one step of it; `continuations` are judged against `target`, the gold answer but for the
+    decoy's.
+
+    `decoy`: the same revision, but toward the wrong answer `target`. If it is reached as often as the gold answer, the
+    prefix hands answers over whatever they are. `fresh` and `unrevised`: as many rollouts of the plain prompt, or
+    continuations of the unrevised prefix, as cost the same as revision and revised continuations together. `ban`,
+    `toward-only`, `away-only`, `no-hull`, `random-vertices`: the revision done another way, see audit_controls.py.
+    `anchor` and `final` are None where nothing is pulled toward an answer.
+    """
 
     kind: str
     target: str
     step: int
-    anchor: Anchor
+    anchor: Anchor | None = None
     final: Evaluation | None = None
     sampling: SamplingConfig
     continuations: tuple[Continuation, ...] = ()
+    forward_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Stated(Record):
+    """Where a correct continuation first states the answer: token index, of so many tokens; `false_equations` counts
+    those that do not hold in prefix and continuation; `log_p` is the mean log-probability (nats per token) of
+    projected prefix and continuation under the plain prompt."""
+
+    token: int | None
+    tokens: int
+    false_equations: int = 0
+    log_p: float | None = None
+
+
+class Leaks(Record):
+    """How much of the answer a revised prefix may carry, at `step`. `hull_mass` per position: weight on the answer's
+    tokens (white space not counted), `hull_mass_before` at the unrevised prefix. The log-probabilities are means in
+    nats per answer token: after the prompt alone, after the unrevised and after the revised prefix, connector
+    included."""
+
+    step: int
+    hull_mass: tuple[float, ...]
+    hull_mass_before: tuple[float, ...]
+    log_p_prompt: float
+    log_p_unrevised: float
+    log_p_revised: float
+    stated: tuple[Stated, ...] = ()
 
 
 class Vocabulary(Record):
@@ -261,5 +306,6 @@ class Trace(Record):
     after: tuple[Continuation, ...] = ()
     after_sampling: SamplingConfig | None = None
     controls: tuple[Control, ...] = ()
+    leaks: Leaks | None = None
     vocabulary: Vocabulary | None = None
     cost: dict[str, StageCost] = Field(default_factory=dict)

@@ -32,19 +32,69 @@ from explorer.frank_wolfe import (
 )
 from explorer.kernels import products
 from explorer.model import LanguageModel, Losses, Passage
-from explorer.records import Anchor, Evaluation, RevisionConfig, RevisionStep, Split, StepRule
+from explorer.records import Anchor, Evaluation, Hull, RevisionConfig, RevisionStep, Split, StepRule
+
+# A row is of like norm if it is at most this share longer or shorter than the original token's.
+LIKE_NORM = 0.1
 
 
 @dataclass
 class RevisionObjective:
-    """f as the solver sees it: x (M, hidden) -> value and gradient; counts the forward-token equivalents it spends."""
+    """f as the solver sees it: x (M, hidden) -> value and gradient; counts the forward-token equivalents it spends.
+
+    `prefix` are the original tokens, which a hull that differs by position is made from.
+    """
 
     model: LanguageModel
     context: Context
     anchor: Anchor
     continuation: Sequence[int]
     config: RevisionConfig
+    prefix: Sequence[int] = ()
     forward_tokens: int = 0
+    _allowed: Tensor | None = None
+
+    def allowed(self) -> Tensor | None:
+        """Rows that the oracle may pick: (vocab_size,) bool, (M, vocab_size) where the hull differs by position, or
+        None for all. The answer ban takes out the scored answer's tokens.
+
+        A token that is only white space is not banned with the answer: it gives nothing away.
+        """
+        hull, ban = self.config.hull, self.config.ban_answer_tokens
+        if hull is Hull.VOCABULARY and not ban:
+            return self.model.allowed
+        if self._allowed is None:
+            self._allowed = self._allowed_rows()
+        return self._allowed
+
+    def _allowed_rows(self) -> Tensor:
+        model, hull = self.model, self.config.hull
+        real = model.allowed
+        if real is None:
+            real = torch.ones(model.vocabulary.shape[0], dtype=torch.bool, device=model.device)
+        if hull is Hull.VOCABULARY:
+            allowed = real.clone()
+        else:
+            ids = torch.as_tensor(list(self.prefix), device=model.device)
+            if hull is Hull.LIKE_NORM:
+                norms = model.row_norms.to(model.device)
+                allowed = (norms - norms[ids][:, None]).abs() <= LIKE_NORM * norms[ids][:, None]
+            else:
+                with torch.no_grad():
+                    rows = model.rows(self.prefix[:-1])
+                    scores = self.context.fork().extend(rows[None], len(ids))[0].masked_fill(~real, -torch.inf)
+                self.forward_tokens += len(ids)
+                likely = scores.topk(min(self.config.hull_size, scores.shape[1]), dim=1).indices
+                allowed = torch.zeros(scores.shape, dtype=torch.bool, device=model.device).scatter_(1, likely, True)
+            allowed &= real
+            allowed.scatter_(1, ids[:, None], True)  # standing still is always possible
+        if self.config.ban_answer_tokens:
+            start, end = self.anchor.answer_span
+            banned = [token for token in self.anchor.token_ids[start:end] if model.token_text(token).strip()]
+            allowed[..., banned] = False
+            if not allowed.any(dim=-1).all():
+                raise UserError("With the answer's tokens banned nothing is left to move toward: choose another hull.")
+        return allowed
 
     def _losses(self, x: Tensor, gradients: bool) -> Losses:
         # A loss whose weight is 0 is still evaluated, gradients and all: the screen shows both, also in an ablation.
@@ -91,25 +141,6 @@ def rule_of(config: RevisionConfig) -> StepRuleFunction:
     return constant_step(config.step_size)
 
 
-def allowed_rows(model: LanguageModel, anchor: Anchor, config: RevisionConfig) -> Tensor | None:
-    """(vocab_size,) bool of rows that the oracle may pick, or None for all. The answer ban takes out the scored
-    answer's tokens.
-
-    A token that is only white space is not banned with the answer: it gives nothing away.
-    """
-    allowed = model.allowed
-    if config.ban_answer_tokens:
-        allowed = (
-            torch.ones(model.vocabulary.shape[0], dtype=torch.bool, device=model.device)
-            if allowed is None
-            else allowed.clone()
-        )
-        start, end = anchor.answer_span
-        banned = [token for token in anchor.token_ids[start:end] if model.token_text(token).strip()]
-        allowed[banned] = False
-    return allowed
-
-
 def revise(
     model: LanguageModel,
     objective: RevisionObjective,
@@ -137,7 +168,7 @@ def revise(
         model.vocabulary,
         objective,
         rule_of(config),
-        allowed_rows(model, objective.anchor, config),
+        objective.allowed(),
         first_step,
         products,
     )
@@ -205,9 +236,9 @@ def revise_together(
         raise ValueError("runs revised together share one context and one projection and take no line search")
     origins = [model.rows(split.prefix_token_ids) for split in splits]
     points, sizes = list(origins), [len(origin) for origin in origins]
-    allowed = [allowed_rows(model, objective.anchor, objective.config) for objective in objectives]
-    alike = all(mask is None for mask in allowed) or (
-        all(mask is not None for mask in allowed) and all(torch.equal(mask, allowed[0]) for mask in allowed)
+    allowed = [objective.allowed() for objective in objectives]
+    alike = all(mask is None for mask in allowed) or all(
+        mask is not None and mask.dim() == 1 and torch.equal(mask, allowed[0]) for mask in allowed
     )
     for k in itertools.count():
         passages = [Passage(x, o.anchor, o.continuation) for x, o in zip(points, objectives, strict=True)]
@@ -248,7 +279,6 @@ def project(model: LanguageModel, x: Tensor, config: RevisionConfig) -> Tensor:
 def evaluate(model: LanguageModel, objective: RevisionObjective, x: Tensor) -> Evaluation:
     """Losses, objective and gap at x (M, hidden): the last point of a trajectory, from which no step was taken."""
     value, gradient, losses = objective.value_and_gradient(x)
-    allowed = allowed_rows(model, objective.anchor, objective.config)
-    vertices = linear_minimisation(gradient, model.vocabulary, allowed, products)
+    vertices = linear_minimisation(gradient, model.vocabulary, objective.allowed(), products)
     gap = duality_gap(gradient, x, model.vocabulary[vertices].to(x.dtype))
     return Evaluation(toward_loss=losses.toward, away_loss=losses.away, objective=value, gap=gap)

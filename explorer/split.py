@@ -92,7 +92,7 @@ def first_error(rollout: Rollout, token_texts: Sequence[str]) -> SplitPoint:
     wrong = next((equation for equation in find_equations("".join(token_texts)) if not equation.holds), None)
     if wrong is None:
         return SplitPoint("first-error", None, "No wrong equation was found in this rollout.")
-    m = _token_at(token_texts, wrong.result_start)
+    m = token_at(token_texts, wrong.result_start)
     claim = f"“{_shown(wrong.left)} = {_shown(wrong.right)}”"
     if not 1 <= m < len(rollout.token_ids):
         return SplitPoint("first-error", None, f"Its first wrong equation, {claim}, leaves nothing before its result.")
@@ -113,7 +113,7 @@ def before_answer(rollout: Rollout, token_texts: Sequence[str], answer: str | No
     shown = _shown(span.text if span else answer or "")
     if start < 0:
         return SplitPoint("before-answer", None, "This rollout states no answer to stop before.")
-    m = _token_at(token_texts, start)
+    m = token_at(token_texts, start)
     if not 1 <= m < len(rollout.token_ids):
         return SplitPoint("before-answer", None, f"Its answer “{shown}” is the first thing it says: no prefix is left.")
     return SplitPoint("before-answer", m, f"Just before its final answer, “{shown}”.")
@@ -167,7 +167,7 @@ def best_failed(rollouts: Sequence[Rollout], pieces: Callable[[Sequence[int]], l
     return min((i for i, rollout in enumerate(rollouts) if rollout.verdict is not Verdict.CORRECT), key=rank)
 
 
-def _token_at(token_texts: Sequence[str], character: int) -> int:
+def token_at(token_texts: Sequence[str], character: int) -> int:
     """Index of the token that holds this character; so many tokens lie wholly before it."""
     return bisect_right(list(accumulate(len(text) for text in token_texts)), character)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import prod, sqrt
+from math import comb, prod, sqrt
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
@@ -56,6 +56,20 @@ def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, flo
     low = 0.0 if successes == 0 else max(0.0, centre - reach)
     high = 1.0 if successes == n else min(1.0, centre + reach)
     return low, high
+
+
+def apart(lower: tuple[float, float], upper: tuple[float, float]) -> bool:
+    """Whether one interval lies wholly below another: then the two rates differ by more than luck of the draw."""
+    return lower[1] < upper[0]
+
+
+def sign_test(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Exact McNemar test of paired outcomes: the two-sided p-value of so uneven a split of the pairs that differ; 1
+    when none differ. Raises ValueError for sequences of unequal length."""
+    pairs = list(zip(first, second, strict=True))
+    wins, losses = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    n = wins + losses
+    return min(1.0, 2 * sum(comb(n, i) for i in range(min(wins, losses) + 1)) / 2**n)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

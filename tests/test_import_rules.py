@@ -118,9 +118,12 @@ def test_stages_do_not_call_the_pipeline():
             importers("explorer.pipeline"),
             "explorer/cli.py",
             "explorer/audit.py",
+            "explorer/audit_controls.py",
+            "explorer/auditing.py",
             "explorer/bench_process.py",
             "explorer/hunt.py",
             "explorer/hunting.py",
+            "explorer/leaks.py",
             "explorer/recording.py",
             "explorer/ui/",
         )

@@ -222,8 +222,9 @@ class Work:
             return
         session.point = min(max(item.step for item in old.after), len(run.steps))
         yield from self.after(session, old.after_sampling or old.sampling)
-        if not session.stop.is_set() and old.controls:
-            yield from self.decoy(session, old.controls[0].target)
+        decoy = next((control for control in old.controls if control.kind == "decoy"), None)
+        if not session.stop.is_set() and decoy:
+            yield from self.decoy(session, decoy.target)
         same = same and [s.vertices for s in run.steps] == [s.vertices for s in old.steps]
         then = [(c.start, c.token_ids) for c in old.after if c.step == session.after_point]
         same = same and then == [(c.start, c.token_ids) for c in run.after if c.step == session.after_point]

@@ -15,7 +15,7 @@ from typing import Any
 
 from explorer.records import Continuation, FinishReason, Rollout, SamplingConfig, Start, Trace, Verdict
 from explorer.split import SplitPoint
-from explorer.statistics import is_degenerate, reflection_markers, wilson_interval
+from explorer.statistics import apart, is_degenerate, reflection_markers, wilson_interval
 
 TokenText = Callable[[int], str]
 Payload = dict[str, Any]
@@ -339,7 +339,7 @@ def controlled(trace: Trace, point: int) -> Payload | None:
 def exposes(control: Payload, gold: Payload) -> bool:
     """Whether a wrong answer is reached, and no less often than the gold one as far as the 95 % intervals tell: then
     there is nothing to call a rescue. Both as `counts` makes them."""
-    return control["correct"] > 0 and control["interval"][1] >= gold["interval"][0]
+    return control["correct"] > 0 and not apart(control["interval"], gold["interval"])
 
 
 def rescue_sentence(arms: Sequence[Payload], point: int, decoy: Payload | None = None) -> Payload:

@@ -83,7 +83,7 @@ def _story(
         "failed": _failed(trace, token_text),
         "settings": settings_explained(trace),
         "outcome": outcome(trace),
-        "controls": [control_payload(control, trace) for control in trace.controls],
+        "controls": [control_payload(control, trace) for control in decoys(trace)],
         "replayable": replayable,
         "why_not": "" if replayable else why,
     }
@@ -149,12 +149,17 @@ def outcome_mark(trace: Trace) -> Payload | None:
         return None
     if not ends["revised"]["correct"]:
         return {"verdict": Verdict.WRONG.value, "word": "Not rescued"}
-    if any(_exposes(control, trace) for control in trace.controls):
+    if any(_exposes(control, trace) for control in decoys(trace)):
         return {"verdict": Verdict.UNJUDGED.value, "word": "Rescue in doubt"}
     return {"verdict": Verdict.CORRECT.value, "word": "Rescued"}
 
 
 # ---- controls ----
+
+
+def decoys(trace: Trace) -> list[Control]:
+    """The controls that the story tells; the others are for the audit's table."""
+    return [control for control in trace.controls if control.kind == "decoy"]
 
 
 def control_payload(control: Control, trace: Trace) -> Payload:
