@@ -11,10 +11,11 @@ from starlette.middleware import Middleware
 
 from explorer.settings import Settings
 from explorer.ui import theme, web
+from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
 from explorer.ui.page import Page
-from explorer.ui.panels import after, header, problem, revision, rollouts, watch
+from explorer.ui.panels import after, header, hunt, problem, revision, rollouts, watch
 from explorer.ui.session import Session, Sessions
 from explorer.ui.work import Work
 from explorer.verdict import Judge
@@ -49,7 +50,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
     """
     host = ModelHost(settings)
     work = Work(host, Judge(), settings.runs_dir)
-    page = Page(host, Sessions(settings.model, lambda session: greet(work, session)), work)
+    page = Page(
+        host, Sessions(settings.model, lambda session: greet(work, session)), work, Hunts(host, settings.runs_dir)
+    )
     with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
         header.layout(page)
         watch.layout(page)
@@ -61,7 +64,8 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
                     apply_default_css=False,
                 )
                 {"problem": problem, "rollouts": rollouts, "stage": revision, "after": after}[key].layout(page)
-        for panel in (problem, rollouts, revision, after):
+        hunt.layout(page)
+        for panel in (problem, rollouts, revision, after, hunt):
             panel.events(page)
         watch.events(page, demo)
         watch.greet(page, page.sessions.fresh())
