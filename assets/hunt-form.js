@@ -27,12 +27,12 @@ const GROUPS = [
   ["Try", [
     ["rollouts", "N, rollouts per prompt", "Zero-hit means that none of N is right.", "number", { min: 1, max: 1024 }],
     ["temperature", "Temperature", "Higher draws less likely tokens more often; 0 always takes the likeliest.", "number", { min: 0, max: 5, step: 0.05 }],
-    ["max_new_tokens", "Longest rollout, tokens", "Longer ones are cut here.", "number", { min: 1, max: 8192 }],
+    ["max_new_tokens", "Longest, in tokens", "Rollouts are cut off here.", "number", { min: 1, max: 8192 }],
     ["seed", "Random seed", "The same seed draws the same rollouts.", "number", { min: 0 }],
     ["more", "Draw zero-hit prompts on to 4N", "Would more tries alone have hit? Takes longer.", "checkbox", {}],
   ]],
   ["Revise", [
-    ["failed", "Failed rollouts revised per prompt", "Of zero-hit prompts, the most promising first; 0 only looks for them.", "number", { min: 0, max: 64 }],
+    ["failed", "Failed rollouts revised", "Of each zero-hit prompt, the most promising first; 0 only looks for them.", "number", { min: 0, max: 64 }],
     ["split", "Where the prefix ends", "What stands before is revised, what follows is pushed away.", "select", {}],
     ["steps", "K, steps", "How many Frank-Wolfe steps each prefix takes.", "number", { min: 1, max: 200 }],
     ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.001, max: 1, step: 0.01 }],

@@ -60,6 +60,7 @@ class Page:
     continue_: gr.Button = None
     cancel_after: gr.Button = None
     compare: View = None
+    audit: View = None
     export: gr.Button = None
     link: gr.DownloadButton = None
     hunt_form: View = None
@@ -90,7 +91,7 @@ class Page:
     @property
     def views(self) -> dict[str, View]:
         """The views by the name of their field of `Screen`."""
-        names = ("watch", "rollouts", "stage", "compare", "success", "duel", "rival")
+        names = ("watch", "rollouts", "stage", "compare", "success", "audit", "duel", "rival")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -322,7 +322,7 @@ def _words(total: FamilySummary, n: int, wide: int) -> str:
     zero, rescued = total.zero_hit, total.rescued
     said = f"{zero.x} of {zero.n} prompts are zero-hit: none of {n} rollouts was right."
     if total.hit_by_more.n:
-        said += f" {total.hit_by_more.x} of {total.hit_by_more.n} of these were hit when drawn on to {wide}."
+        said += f" Drawn on to {wide}, {total.hit_by_more.x} of these {total.hit_by_more.n} were hit."
     if rescued.n:
         said += f" {rescued.x} of {rescued.n} zero-hit prompts with a revised rollout were rescued"
         said += f"; the unrevised prefix, at the same budget, found {total.unrevised.x} of {total.unrevised.n}."
