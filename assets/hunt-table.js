@@ -34,11 +34,16 @@ class Families {
   constructor() {
     this.body = el("div", { class: "lr-fam-list" });
     this.note = el("p", { class: "lr-quiet" });
-    this.node = el("section", { class: "lr-fam", "aria-label": "Difficulty by family" }, el("h3", { class: "lr-title", text: "How hard it is" }), this.note, this.body);
+    // On a telephone the cards would push the prompts far down.
+    const open = matchMedia("(max-width: 760px)").matches ? null : "";
+    this.summary = el("summary", { class: "lr-title" });
+    this.node = el("details", { class: "lr-fam", open }, this.summary, this.note, this.body);
   }
 
   render(value) {
     this.node.hidden = !value.families.length;
+    const all = value.families.at(-1);
+    setText(this.summary, `How hard it is: ${all ? all.pass_at.filter((_, i, list) => i === 0 || i === list.length - 1).map(([k, p]) => `pass@${k} ${percent(p)}`).join(", ") : ""}`);
     const more = value.wide ? `; of the zero-hit ones, those hit when drawn on to ${value.wide}` : "";
     setText(this.note, `pass@k: the chance that one of k rollouts is right, the mean over prompts of the unbiased estimator. Bars: the share of prompts, with Wilson’s 95 % interval${more}.`);
     this.body.replaceChildren(...value.families.map((family) => this.#family(family, value)));
@@ -95,7 +100,7 @@ class Table {
       this.none,
       this.more,
     );
-    this.node = el("div", { class: "lr-hunt-found" }, this.words, this.settings, this.rows, this.families.node);
+    this.node = el("div", { class: "lr-hunt-found" }, this.words, this.settings, this.families.node, this.rows);
     root.replaceChildren(this.node);
     this.node.hidden = true;
   }

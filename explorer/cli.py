@@ -38,6 +38,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of the summary.")]
 
 _S, _R = SamplingConfig(), RevisionConfig()
+INTERRUPTED = 130
 
 
 @app.callback()
@@ -406,10 +407,12 @@ def run_command(call: Callable[[], object]) -> int:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 2
     except Exit as error:
+        if error.exit_code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            print("Interrupted; everything finished is kept.", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted; everything finished is kept.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except Exception as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1 if "inside the explorer" in describe(error) else 2

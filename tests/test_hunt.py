@@ -18,6 +18,7 @@ from explorer.export import rescued
 from explorer.hunt import (
     Hunt,
     HuntConfig,
+    HuntState,
     ProblemResult,
     Revised,
     Tally,
@@ -28,8 +29,8 @@ from explorer.hunt import (
     tally,
 )
 from explorer.hunt_table import summarise, words, write_tables
-from explorer.hunting import own_device, share
-from explorer.problem_sets import problem_set
+from explorer.hunting import ProgressFile, own_device, share, soft_interrupt
+from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Verdict
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run
@@ -300,6 +301,31 @@ def test_sets_that_are_not_there(name, sentence):
         problem_set(name)
 
 
+ROWS = '{"question": "1 + 1?", "answer": 2, "id": "a"}\n{"question": "?"}\nno json\n'
+
+
+def test_bad_rows_are_refused_with_their_lines_and_left_out_only_if_asked(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(ROWS)
+    found = problem_set(str(file))
+    with pytest.raises(UserError, match=r"2 rows .*line 2: it has no answer; line 3: .*--skip-bad"):
+        usable(str(file), found, skip_bad=False)
+    assert [problem.id for problem in usable(str(file), found, skip_bad=True)] == ["a"]
+    file.write_text('{"question": "1 + 1?", "answer": 2}\n')
+    assert len(usable(str(file), problem_set(str(file)), skip_bad=False)) == 1
+
+
+def test_two_rows_of_one_id_are_always_refused(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(ROWS + '{"question": "1 + 2?", "answer": 3, "id": "a"}\n')
+    for skip in (False, True):
+        with pytest.raises(UserError, match="line 4: the id “a” stands in line 1 already"):
+            usable(str(file), problem_set(str(file)), skip_bad=skip)
+    # The very same problem twice, without ids, is merely one too many.
+    file.write_text('{"question": "1 + 1?", "answer": 2}\n' * 2)
+    assert len(usable(str(file), problem_set(str(file)), skip_bad=True)) == 1
+
+
 def test_columns_that_are_missing_are_named(tmp_path):
     import pandas
 
@@ -386,6 +412,76 @@ def test_a_killed_hunt_goes_on_and_two_processes_find_the_same(folder, tmp_path)
         for item in one["revised"]
         for start in ("revised", "projected")
     )
+
+
+def progress(out: Path, rank: int = 0) -> dict:
+    """What the process of a hunt last wrote down; {} before it did."""
+    try:
+        return json.loads((out / f"progress-{rank}.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def waited_for(holds, process, patience_s=120):
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_an_interrupted_hunt_stops_at_the_next_step_and_goes_on(folder, tmp_path):
+    out = tmp_path / "h"
+    process = started(folder, out)
+    waited_for(lambda: progress(out).get("done", 0) >= 1, process)
+    assert progress(out)["pid"] == process.pid
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "everything finished is kept" in error
+    known, kept = progress(out), read_results(out)
+    assert (known["state"], known["done"], known["total"]) == ("stopped", len(kept), 6)
+    assert 1 <= len(kept) < 6
+    assert (out / "results.csv").read_text().count("\n") == len(kept) + 1
+    again = started(folder, out)
+    _, error = again.communicate(timeout=300)
+    assert again.returncode == 0, error
+    assert (progress(out)["state"], progress(out)["done"]) == ("done", 6)
+    assert timeless(read_results(out))[: len(kept)] == timeless(kept)
+
+
+def test_progress_is_written_a_few_times_a_second_and_for_every_problem(tmp_path):
+    told = ProgressFile(tmp_path, 3)
+    seen = []
+    for done in range(50):
+        told.tell(HuntState(done, 50, "p", "rollouts"))
+        seen.append(progress(tmp_path, 3)["done"])
+    assert len(set(seen)) < 25, "not for every token"
+    told.tell(HuntState(50, 50, "p", "done", finished=ProblemResult(problem="p"), seconds_left=12.0))
+    assert progress(tmp_path, 3) | {"at": 0} == {
+        "schema_version": 1,
+        "pid": os.getpid(),
+        "rank": 3,
+        "state": "running",
+        "done": 50,
+        "total": 50,
+        "problem": "p",
+        "stage": "done",
+        "seconds_left": pytest.approx(12.0, abs=1.0),
+        "at": 0,
+    }
+
+
+def test_the_first_interrupt_asks_and_the_second_one_ends():
+    with soft_interrupt() as asked:
+        assert not asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from explorer import store
+from explorer.audit_controls import KINDS
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run
 from explorer.ui.screen import SAME, Screen, merged
@@ -385,6 +387,67 @@ def test_the_decoy_control_ends_on_screen_and_on_disk(work, session, told):
     control = screen.watch["story"]["controls"][0]
     assert (control["target"], control["n"]) == ("43", 3)
     assert load_run(session.folder)[0].controls[0].target == "43"
+
+
+def test_an_audit_runs_what_is_missing_and_ends_on_screen_and_on_disk(work, session, told):
+    act(work, session, "decoy", work.decoy(session, "43"))
+    said, rows = [], []
+    for screen in work.guarded(session, "audit", work.audit(session)):
+        if screen.audit is not SAME:
+            said.append((screen.audit["progress"] or {}).get("words", ""))
+            rows.append(sum(row["n"] > 0 for row in screen.audit["rows"]))
+    assert any(text.startswith("Control 1 of 8") for text in said)
+    assert rows == sorted(rows), "live: row after row"
+    assert (rows[0], rows[-1]) == (4, 11)
+    trace, _ = load_run(session.folder)
+    assert trace.controls[0].kind == "decoy"
+    assert {control.kind for control in trace.controls} == set(KINDS)
+    assert trace.leaks is not None
+    assert next(control for control in trace.controls if control.kind == "decoy").target == "43", "kept as it was"
+    _, screen = visitor(work, session.run_id)
+    assert screen.audit["complete"] is True
+    assert screen.audit["finding"]["word"] == "Not rescued"
+
+
+def test_an_audit_that_is_cancelled_keeps_what_was_finished_and_goes_on(work, session, told):
+    for screen in work.guarded(session, "audit", work.audit(session)):
+        if screen.audit is not SAME and sum(row["n"] > 0 for row in screen.audit["rows"]) >= 5:
+            session.stop.set()
+        last = screen
+    assert (last.audit["state"], last.busy) == ("cancelled", "")
+    kept = [control.kind for control in load_run(session.folder)[0].controls]
+    assert 2 <= len(kept) < 8
+    screen = act(work, session, "audit", work.audit(session))
+    assert screen.audit["complete"] is True
+    assert [control.kind for control in load_run(session.folder)[0].controls][: len(kept)] == kept
+
+
+def test_an_opened_run_is_audited_under_a_new_name(work, told):
+    page, screen = visitor(work, told)
+    assert (screen.audit["lacking"], screen.audit["why_not"]) == (8, "")
+    screen = act(work, page, "audit", work.audit(page))
+    assert screen.audit["complete"] is True
+    assert load_run(work.runs_dir / told)[0].controls == ()
+    assert len(load_run(work.runs_dir / page.run_id)[0].controls) == 8
+
+
+def test_without_continuations_there_is_nothing_to_audit(work, session):
+    revised(work, session)
+    screen = act(work, session, "audit", work.audit(session))
+    assert "nothing to audit" in screen.notice["text"]
+
+
+def test_a_hunts_run_is_opened_by_both_names_and_by_no_path(work, told):
+    hunt = work.runs_dir / "hunts" / "20260101-bank"
+    hunt.mkdir(parents=True)
+    (hunt / "hunt.json").write_text("{}")
+    shutil.copytree(work.runs_dir / told, hunt / "sum-1-abcd1234")
+    page, screen = visitor(work, "20260101-bank.sum-1-abcd1234")
+    assert screen.stage["run_id"] == page.opened.id == "20260101-bank.sum-1-abcd1234"
+    for name in ("20260101-bank.", "20260101-bank...", "20260101-bank./etc", "hunts/20260101-bank.x", "..20260101"):
+        screen = act(work, page, "open", work.open(page, name), on_model=False)
+        assert screen.notice["kind"] == "warning", name
+        assert page.opened.id == "20260101-bank.sum-1-abcd1234"
 
 
 def test_two_runs_side_by_side_and_apart_again(work, session, told):

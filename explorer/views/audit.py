@@ -133,10 +133,13 @@ def _plain(reason: str) -> str:
     counted = re.fullmatch(r"([a-z-]+) (\d+ of \d+ \(.*\))", reason)
     if counted and counted[1] in ARMS:
         reason = f"{ARMS[counted[1]][0]}: {counted[2]}"
+    found = re.fullmatch(r"(fresh|unrevised) finds as many(.*)", reason)
+    if found:
+        reason = f"{ARMS[found[1]][0].split(',')[0]}: finds as many{found[2]}"
     missing = re.fullmatch(r"not run: (.*)", reason)
     if missing:
         reason = f"Not run yet: {', '.join(ARMS[name][0].lower() for name in missing[1].split(', '))}"
-    return f"{reason[:1].upper()}{reason[1:]}."
+    return f"{reason[:1].upper()}{reason[1:]}.".replace(" %", "\u202f%")
 
 
 def _progress(kind: str, doing: str) -> Payload:
@@ -146,6 +149,11 @@ def _progress(kind: str, doing: str) -> Payload:
     place = KINDS.index(kind)
     words = f"Control {place + 1} of {len(KINDS)}: {ARMS[kind][0].lower()}, {doing}"
     return {"done": place, "total": len(KINDS), "words": words}
+
+
+def _signed(value: float) -> str:
+    """A number with a real minus."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _leaks(leaks: Leaks | None) -> list[Payload]:
@@ -163,14 +171,14 @@ def _leaks(leaks: Leaks | None) -> list[Payload]:
         (
             "Answer’s log-probability",
             " → ".join(
-                f"{value:.2f} ({words})"
+                f"{_signed(value)} ({words})"
                 for value, words in (
                     (leaks.log_p_prompt, "prompt alone"),
                     (leaks.log_p_unrevised, "unrevised prefix"),
                     (leaks.log_p_revised, "revised prefix"),
                 )
             ),
-            f"Nats per answer token, with no reasoning in between; {leaks.log_p_revised:.2f} is a probability of "
+            f"Nats per answer token, with no reasoning in between; {_signed(leaks.log_p_revised)} is a probability of "
             f"{100 * exp(leaks.log_p_revised):.0f} % per token. An answer likely at once needs no reasoning.",
         ),
     ]
@@ -199,7 +207,7 @@ def _leaks(leaks: Leaks | None) -> list[Payload]:
         found.append(
             (
                 "Rescued text after the plain prompt",
-                f"{median(plain):.2f} nats per token (median of {len(plain)})",
+                f"{_signed(median(plain))} nats per token (median of {len(plain)})",
                 "How likely the model finds this text by itself: far below −3 it could hardly learn it.",
             )
         )

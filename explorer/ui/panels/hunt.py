@@ -15,8 +15,8 @@ from explorer.ui.screen import warning
 from explorer.ui.view import View
 
 HEAD = (
-    "<h2>Hunt</h2><p>Find the prompts that the model never solves, and which of them a revision rescues: many at once, "
-    "in a process of its own. Close the page if you like; the hunt goes on, and nothing it finished is ever lost.</p>"
+    "<h2>Hunt</h2><p>Find the prompts that the model never solves, and which of them a revision rescues. It runs in a "
+    "process of its own: close the page, and nothing is lost.</p>"
 )
 
 
