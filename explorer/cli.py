@@ -21,7 +21,17 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from explorer.errors import UserError, describe
-from explorer.records import Projection, RevisionConfig, RunStatus, SamplingConfig, Start, StepRule, Trace, Verdict
+from explorer.records import (
+    Hull,
+    Projection,
+    RevisionConfig,
+    RunStatus,
+    SamplingConfig,
+    Start,
+    StepRule,
+    Trace,
+    Verdict,
+)
 
 app = typer.Typer(
     help="LatentRevise Explorer without a screen: revise failed rollouts, export traces. The page is `python app.py`.",
@@ -71,6 +81,8 @@ def revise(
     ] = _R.connector,
     projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
     ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    hull: Annotated[Hull, typer.Option(help="Which tokens a position may be pulled to.")] = _R.hull,
+    hull_size: Annotated[int, typer.Option(help="How many likely tokens a place has, for plausible.")] = _R.hull_size,
     failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
         _R.max_continuation_tokens
     ),
@@ -99,6 +111,8 @@ def revise(
         connector=connector.replace("\\n", "\n"),
         projection=projection,
         ban_answer_tokens=ban_answer,
+        hull=hull,
+        hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
     budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
@@ -190,6 +204,8 @@ def hunt(
     connector: Annotated[str, typer.Option(help="Text between prefix and answer.")] = _R.connector,
     projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
     ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    hull: Annotated[Hull, typer.Option(help="Which tokens a position may be pulled to.")] = _R.hull,
+    hull_size: Annotated[int, typer.Option(help="How many likely tokens a place has, for plausible.")] = _R.hull_size,
     failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
         _R.max_continuation_tokens
     ),
@@ -213,6 +229,8 @@ def hunt(
         connector=connector.replace("\\n", "\n"),
         projection=projection,
         ban_answer_tokens=ban_answer,
+        hull=hull,
+        hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
     asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
