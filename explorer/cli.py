@@ -11,6 +11,7 @@ What it does not do: hold logic; `pipeline.py` does.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -434,5 +435,8 @@ def run_command(call: Callable[[], object]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry of `python -m explorer`."""
+    """The entry of `python -m explorer`. Being asked to end (SIGTERM) is being interrupted, and a shell that started
+    this in the background with interrupts off does not keep it from being interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(lambda: app(args=arguments, standalone_mode=False)))
