@@ -76,14 +76,11 @@ class Arm:
 _LIKELY = {"hull": "plausible"}
 ARMS: tuple[Arm, ...] = (
     Arm("default", "best k", "the defaults: before the first wrong result, K 10, γ 0.05, λ 0.3", points=(4, 7, 10)),
-    Arm("more-steps", "best k", "K 20", {"steps": 20}, points=(20,)),
     Arm("toward-only", "λ", "λ 0: toward the gold answer only", {"away_weight": 0.0}),
-    Arm("strong-away", "λ", "λ 1", {"away_weight": 1.0}),
     Arm("small-steps", "γ", "γ 0.03", {"step_size": 0.03}),
     Arm("large-steps", "γ", "γ 0.1", {"step_size": 0.1}),
     Arm("plausible", "hull", "of the 64 likeliest tokens of each position", _LIKELY),
     Arm("like-norm", "hull", "of tokens whose row is as long, within 10 %", {"hull": "like-norm"}),
-    Arm("plausible-large", "hull", "64 likeliest tokens, γ 0.1", {**_LIKELY, "step_size": 0.1}),
     Arm("ban", "hull", "without the answer's tokens", {"ban_answer_tokens": True}),
     Arm("connector", "connector", "“The answer is” before the answer", {"connector": "\nThe answer is "}),
     Arm("fixed", "split", "after 24 tokens", split="fixed"),
@@ -91,19 +88,15 @@ ARMS: tuple[Arm, ...] = (
     Arm("before-answer", "split", "before the final answer", split="before-answer"),
     Arm("other-rollout", "rollout", "the second most promising failed rollout", place=1),
     Arm("cool", "temperature", "continuations at temperature 0.4", sampling={"temperature": 0.4}),
-    Arm("warm", "temperature", "continuations at temperature 1.2", sampling={"temperature": 1.2}),
     Arm("decoy", DECOY, "the defaults, toward a wrong answer", decoy=True),
     Arm("decoy-plausible", DECOY, "64 likeliest tokens, toward a wrong answer", _LIKELY, decoy=True),
     Arm("decoy-fixed", DECOY, "after 24 tokens, toward a wrong answer", split="fixed", decoy=True),
-    Arm("decoy-fraction", DECOY, "after half of the tokens, toward a wrong answer", split="fraction", decoy=True),
-    Arm("decoy-answer", DECOY, "before the answer, toward a wrong answer", split="before-answer", decoy=True),
     Arm("unrevised", UNREVISED, "before the first wrong result, not revised", revised=False),
     Arm("unrevised-fixed", UNREVISED, "after 24 tokens, not revised", split="fixed", revised=False),
     Arm("unrevised-fraction", UNREVISED, "after half of the tokens, not revised", split="fraction", revised=False),
     Arm("unrevised-answer", UNREVISED, "before the answer, not revised", split="before-answer", revised=False),
     Arm("unrevised-other", UNREVISED, "the second failed rollout, not revised", place=1, revised=False),
     Arm("unrevised-cool", UNREVISED, "temperature 0.4, not revised", sampling={"temperature": 0.4}, revised=False),
-    Arm("unrevised-warm", UNREVISED, "temperature 1.2, not revised", sampling={"temperature": 1.2}, revised=False),
 )
 
 
