@@ -212,6 +212,7 @@ def hunt(
     ),
     samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that can't be used.")] = False,
     as_json: Json = False,
 ) -> None:
     """Many problems: zero-hit or not, revise, continue, count. The last line is the hunt's folder."""
@@ -239,7 +240,7 @@ def hunt(
     tell = Progress()
     try:
         lines, summary = hunting.hunt(
-            problems, out, asked, limit, {"model": model, "dtype": dtype, "device": device}, _record, tell
+            problems, out, asked, limit, {"model": model, "dtype": dtype, "device": device}, _record, tell, skip_bad
         )
     finally:
         tell.end()

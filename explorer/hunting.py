@@ -4,22 +4,34 @@ Under `accelerate launch` (or torchrun) every process takes its share by the ran
 runs on its own device; they share nothing but the folder, so no process group is needed, and hosts need only a common
 disk.
 
+While it runs, each process keeps `progress-<rank>.json` in the hunt's folder, for whoever watches from outside (the
+page does). The first Ctrl-C (SIGINT) asks it to stop at the next step; a second one stops it at once. Either way the
+same command goes on.
+
 What it does not do: hunt (`hunt.py`), count (`hunt_table.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Callable, Mapping
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from explorer.errors import UserError
+from explorer.files import write_atomic
 from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, read_results
 from explorer.hunt_table import words, write_tables
-from explorer.problem_sets import problem_set
+from explorer.problem_sets import problem_set, usable
 from explorer.records import SamplingConfig
 
 MOST_ROLLOUTS = 1_024
+# As often as anybody can read it.
+PROGRESS_S = 0.3
 
 
 def share(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
@@ -47,6 +59,62 @@ def own_device(asked: str | None, local: int, world: int) -> str | None:
     return f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else asked
 
 
+class ProgressFile:
+    """Where one process of a hunt stands, for others to read: {schema_version, pid, rank, state, done, total, problem,
+    stage, seconds_left, at}. `state` is running, done or stopped; a process that was killed leaves it at running.
+    `seconds_left` is null before the first problem is done; `at` is when it was written, in seconds since 1970."""
+
+    def __init__(self, out: Path, rank: int):
+        self._path, self._rank = out / f"progress-{rank}.json", rank
+        self._written, self._ends = 0.0, None
+
+    def tell(self, state: HuntState) -> None:
+        """Write it down, unless the last time is hardly over."""
+        now = time.time()
+        if state.seconds_left is not None and state.finished is not None:
+            self._ends = now + state.seconds_left
+        if state.finished is not None or now - self._written >= PROGRESS_S:
+            self.end("running", state)
+
+    def end(self, word: str, state: HuntState) -> None:
+        """Write it down now."""
+        now = self._written = time.time()
+        known = {
+            "schema_version": 1,
+            "pid": os.getpid(),
+            "rank": self._rank,
+            "state": word,
+            "done": state.done,
+            "total": state.total,
+            "problem": state.problem,
+            "stage": state.stage,
+            "seconds_left": None if self._ends is None else round(max(0.0, self._ends - now), 1),
+            "at": round(now, 1),
+        }
+        write_atomic(self._path, json.dumps(known, ensure_ascii=False).encode(), sync=False)
+
+
+@contextlib.contextmanager
+def soft_interrupt() -> Iterator[threading.Event]:
+    """Inside, the first SIGINT sets the event that it gives; the next one interrupts as ever. Only on a main thread can
+    that be arranged; elsewhere the event is never set."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def hunt(
     problems: str,
     out: Path,
@@ -55,6 +123,7 @@ def hunt(
     model: Mapping[str, str | None],
     record: Callable,
     tell: Callable[[str, float | None], None],
+    skip_bad: bool = False,
 ) -> tuple[list[str], dict]:
     """Hunt, or go on with a hunt.
 
@@ -66,12 +135,14 @@ def hunt(
         model: model, dtype and device as `read_settings` takes them.
         record: makes a checked record of its fields, or raises `UserError`.
         tell: called with a sentence and a share of the whole.
+        skip_bad: leave out rows that can't be used, instead of refusing the set.
 
     Returns:
         (the table's lines, the summary).
 
     Raises:
         UserError: bad input; the sentence says what to do.
+        KeyboardInterrupt: it was asked to stop, and did; what is finished is kept, its table is written.
     """
     from explorer.pipeline import load_model
     from explorer.settings import read_settings
@@ -86,23 +157,28 @@ def hunt(
         raise UserError(f"--rollouts times --more is more than {MOST_ROLLOUTS:,}: lower one of them.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose a folder for the hunt.")
-    found, bad = problem_set(problems, sampling.seed)
-    for row in bad[:5]:
-        tell(f"Row {row.line} of {problems} is left out: {row.why}", None)
-    if len(bad) > 5:
-        tell(f"{len(bad)} rows of {problems} are left out in all", None)
+    given = problem_set(problems, sampling.seed)
+    found = usable(problems, given, skip_bad)
+    if given[1]:
+        tell(f"{len(given[1])} row(s) of {Path(problems).name} are left out, as asked", None)
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
     config = record(HuntConfig, problems=problems, model=language_model.info, **asked)
-    with Judge() as judge:
+    progress, state = ProgressFile(out, rank), HuntState(0, 0)
+    with Judge() as judge, soft_interrupt() as asked_to_stop:
         hunt = Hunt(language_model, found[:limit], config, out, judge, rank, world)
         try:
-            for state in hunt.run():
+            for state in hunt.run(asked_to_stop.is_set):
+                progress.tell(state)
                 tell(sentence(state), state.done / max(1, state.total))
         finally:
+            if state.total:  # else it never began: the folder may be another hunt's
+                progress.end("done" if state.done == state.total else "stopped", state)
             if hunt.results:  # also when it was interrupted: the table of what is done
                 write_tables(out, read_results(out), config)
+        if state.done < state.total:
+            raise KeyboardInterrupt
     results = read_results(out)
     return words(results, config), write_tables(out, results, config)
 

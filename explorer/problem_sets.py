@@ -18,6 +18,8 @@ QUESTION_COLUMNS = ("question", "problem", "prompt", "input")
 ANSWER_COLUMNS = ("answer", "final_answer", "target", "solution", "output")
 DATASET, GYM = "datasets:", "reasoning-gym:"
 GYM_SIZE = 100
+# Of the rows that can't be used, so many are named in one sentence.
+SHOWN_BAD_ROWS = 20
 
 Found = tuple[tuple[Problem, ...], tuple[BadRow, ...]]
 
@@ -51,6 +53,38 @@ def problem_set(name: str, seed: int = 0) -> Found:
             f".parquet file, {DATASET}ID or {GYM}TASK."
         )
     return read_good_problems(path)
+
+
+def unit(name: str) -> str:
+    """What the numbers of a set's rows count: lines of a text file, or rows."""
+    is_text = not name.startswith((DATASET, GYM)) and Path(name).suffix.lower() != ".parquet"
+    return "line" if is_text else "row"
+
+
+def usable(name: str, found: Found, skip_bad: bool) -> tuple[Problem, ...]:
+    """The problems of a set, if it may be used as it is.
+
+    Args:
+        name: what the set was asked for by.
+        found: what `problem_set` gave.
+        skip_bad: malformed rows are left out; without it they are refused. Two rows of one id always are: which of the
+            two is meant, nobody can say.
+
+    Raises:
+        UserError: rows that can't be used, each with its number.
+    """
+    problems, bad = found
+    doubled = [row for row in bad if row.same_id]
+    refused = doubled if skip_bad else bad
+    if not refused:
+        return problems
+    word = unit(name)
+    listed = "; ".join(f"{word} {row.line}: {row.why}" for row in refused[:SHOWN_BAD_ROWS])
+    more = f"; and {len(refused) - SHOWN_BAD_ROWS} more" if len(refused) > SHOWN_BAD_ROWS else ""
+    count = "one row" if len(refused) == 1 else f"{len(refused)} rows"
+    what = "that can't be used" if not skip_bad else "whose id another row has already"
+    mend = "mend or remove them" + ("" if skip_bad or doubled else ", or leave them out with --skip-bad")
+    raise UserError(f"{Path(name).name} has {count} {what} ({listed}{more}): {mend}.")
 
 
 def _of_parquet(path: Path) -> Found:

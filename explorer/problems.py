@@ -45,10 +45,12 @@ class BankItem:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row of a problem file that could not be used: its line (1-based) and why, as a clause."""
+    """A row of a problem file that could not be used: its line (1-based) and why, as a clause. `same_id`: it bears the
+    id of an earlier row, so that nobody can say which of the two is meant."""
 
     line: int
     why: str
+    same_id: bool = False
 
 
 # One draft: question, answer, expression.
@@ -428,7 +430,8 @@ def problems_of_rows(
             continue
         if problem.id in place_of_id:
             what = f"the id “{problem.id}”" if row.get("id") else "the same problem"
-            bad.append(BadRow(place, f"{what} stands in {unit} {place_of_id[problem.id]} already"))
+            why = f"{what} stands in {unit} {place_of_id[problem.id]} already"
+            bad.append(BadRow(place, why, same_id=bool(row.get("id"))))
             continue
         place_of_id[problem.id] = place
         problems.append(problem)

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from explorer.errors import UserError
+from explorer.files import write_atomic as write_atomic
 from explorer.records import SCHEMA_VERSION, Trace
 
 TRACE_FILE = "trace.json"
@@ -258,19 +259,6 @@ def zip_run(folder: Path, extra: dict[str, bytes], target: Path) -> Path:
     finally:
         staging.unlink(missing_ok=True)
     return target
-
-
-def write_atomic(path: Path, content: bytes) -> Path:
-    """Write a file beside its place and rename it there, so that a reader sees the old one or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        _write(staging, content)
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
-    return path
 
 
 def _older(folder: Path) -> Path:

@@ -1,4 +1,5 @@
-"""The page put together: five panels in the order of the story, and what `launch` needs around them."""
+"""The page put together: its panels in the order of the story, the hunt's screen, and what `launch` needs around
+them."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from starlette.middleware import Middleware
 
 from explorer.settings import Settings
 from explorer.ui import theme, web
+from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
 from explorer.ui.page import Page
-from explorer.ui.panels import after, header, problem, revision, rollouts, watch
+from explorer.ui.panels import after, audit, header, hunt, problem, revision, rollouts, watch
 from explorer.ui.session import Session, Sessions
 from explorer.ui.work import Work
 from explorer.verdict import Judge
@@ -31,6 +33,11 @@ SECTIONS = {
         "gold answer.",
     ),
     "after": ("4", "Before and after", "Let the model go on from the moved prefix. Does it get there now?"),
+    "audit": (
+        "5",
+        "Is the rescue real?",
+        "The same prefix treated otherwise, and the same compute spent without it: what is left of the rescue?",
+    ),
 }
 
 
@@ -49,7 +56,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
     """
     host = ModelHost(settings)
     work = Work(host, Judge(), settings.runs_dir)
-    page = Page(host, Sessions(settings.model, lambda session: greet(work, session)), work)
+    page = Page(
+        host, Sessions(settings.model, lambda session: greet(work, session)), work, Hunts(host, settings.runs_dir)
+    )
     with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
         header.layout(page)
         watch.layout(page)
@@ -60,8 +69,11 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
                     elem_classes="lr-section-head",
                     apply_default_css=False,
                 )
-                {"problem": problem, "rollouts": rollouts, "stage": revision, "after": after}[key].layout(page)
-        for panel in (problem, rollouts, revision, after):
+                {"problem": problem, "rollouts": rollouts, "stage": revision, "after": after, "audit": audit}[
+                    key
+                ].layout(page)
+        hunt.layout(page)
+        for panel in (problem, rollouts, revision, after, audit, hunt):
             panel.events(page)
         watch.events(page, demo)
         watch.greet(page, page.sessions.fresh())

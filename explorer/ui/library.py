@@ -1,4 +1,5 @@
-"""Runs that can be opened on the page by name: the recorded ones, and those that lie in the folder of runs.
+"""Runs that can be opened on the page by name: the recorded ones, those that lie in the folder of runs, and those of
+the hunts there.
 
 What it does not do: take them up (`Work` does, once their model is there), or list strangers' runs: a run is found by
 its whole name only.
@@ -12,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from explorer.errors import UserError
+from explorer.hunt_request import run_of_hunt
 from explorer.recorded import RecordedRun, recorded_runs
 from explorer.records import Trace
 from explorer.store import TRAJECTORY_FILE, load_run, run_folder
@@ -58,6 +60,8 @@ def open_run(run_id: str, runs_dir: Path) -> Opened:
             return opened(recorded)
     folder = run_folder(runs_dir, run_id)
     if not folder.is_dir():
+        folder = run_of_hunt(runs_dir, run_id)
+    if folder is None:
         raise UserError(f"There is no run {run_id} here: it was made elsewhere, or its folder was removed.")
     trace, _ = load_run(folder, with_trajectory=False)
     return Opened(run_id, trace, folder)

@@ -15,6 +15,7 @@ from explorer.errors import describe
 from explorer.problems import load_bank
 from explorer.records import RevisionConfig, Trace
 from explorer.ui.controls import RevisionControls, SamplingControls
+from explorer.ui.hunts import Hunts
 from explorer.ui.models import ModelHost
 from explorer.ui.screen import SAME, Screen, warning
 from explorer.ui.session import Session, Sessions
@@ -33,6 +34,7 @@ class Page:
     host: ModelHost
     sessions: Sessions
     work: Work
+    hunts: Hunts
     header: View = None
     watch: View = None
     bring: gr.File = None
@@ -58,8 +60,13 @@ class Page:
     continue_: gr.Button = None
     cancel_after: gr.Button = None
     compare: View = None
+    audit: View = None
     export: gr.Button = None
     link: gr.DownloadButton = None
+    hunt_form: View = None
+    hunt_file: gr.File = None
+    hunt: View = None
+    hunt_table: View = None
     notices: dict[str, View] = field(default_factory=dict)
 
     @property
@@ -84,7 +91,7 @@ class Page:
     @property
     def views(self) -> dict[str, View]:
         """The views by the name of their field of `Screen`."""
-        names = ("watch", "rollouts", "stage", "compare", "success", "duel", "rival")
+        names = ("watch", "rollouts", "stage", "compare", "success", "audit", "duel", "rival")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -16,6 +16,7 @@ from explorer.recorded import recorded_runs
 from explorer.records import Rollout, RunStatus, Start, Trace
 from explorer.ui.models import ModelHost
 from explorer.ui.session import Session
+from explorer.views.audit import audit_payload
 from explorer.views.duel import duel_payload
 from explorer.views.payloads import compare_payload, rollouts_payload, stage_payload
 from explorer.views.success import success_payload
@@ -39,6 +40,7 @@ class Screen:
     stage: Any = SAME
     compare: Any = SAME
     success: Any = SAME
+    audit: Any = SAME
     duel: Any = SAME
     rival: Any = SAME
     settings: Any = SAME
@@ -95,6 +97,7 @@ class Drawing:
             "stage": self.stage(session),
             "compare": self.compare(session),
             "success": self.success(session),
+            "audit": self.audit(session),
             **self.duel(session),
         }
 
@@ -192,6 +195,14 @@ class Drawing:
             return None
         why_not = "" if session.run is not None else self.why_not(session)
         return success_payload(shown.trace, state=state, run_id=session.shown_id, why_not=why_not, **sampling)
+
+    def audit(self, session: Session, state: str = "idle", **running: str) -> dict | None:
+        """Controls and what they say; `running` tells which one is under way, and how far."""
+        shown = self.shown(session)
+        if shown is None or shown.trace.split is None:
+            return None
+        why_not = "" if session.run is not None else self.why_not(session)
+        return audit_payload(shown.trace, run_id=session.shown_id, state=state, why_not=why_not, **running)
 
     def why_not(self, session: Session) -> str:
         """Why the opened run can't be gone on with; empty when it can."""

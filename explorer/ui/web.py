@@ -23,7 +23,8 @@ FOREVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Ty
 _ASSET = re.compile(r"(?:[a-z0-9_-]+/){0,2}[a-z0-9_-]+\.(?:js|css|svg|png|json|woff2)")
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 STYLES = tuple(
-    f"{name}.css" for name in ("theme", "page", "watch", "rollouts", "stage", "duel", "compare", "success", "tour")
+    f"{name}.css"
+    for name in ("theme", "page", "watch", "rollouts", "stage", "duel", "compare", "success", "tour", "hunt", "audit")
 )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.audit import decoy_control
+from explorer.auditing import audit_run
 from explorer.errors import UserError, describe
 from explorer.export import sft_rows, to_jsonl
 from explorer.pipeline import Run
@@ -106,6 +107,7 @@ class Work:
             stage=None,
             compare=None,
             success=None,
+            audit=None,
             duel=None,
             rival=None,
             notice=None,
@@ -446,6 +448,28 @@ class Work:
             info("Stopped: of a control that was not finished nothing is kept.") if session.stop.is_set() else None
         )
         yield Screen(**self.drawing.all(session), busy="", notice=self._keep(session) or stopped)
+
+    def audit(self, session: Session) -> Iterator[Screen]:
+        """All controls that the run lacks, at the step and budget of its last comparison, then its leaks; each is saved
+        when it is finished."""
+        run = yield from self._take_up(session)
+        yield Screen(**self.drawing.all(session) | {"audit": self.drawing.audit(session, "running")}, busy="audit")
+        drawn, left_out, unsaved = 0.0, [], None
+        for state in audit_run(run, self.judge, cancelled=session.stop.is_set):
+            finished = state.control is not None or state.kind == "leaks"
+            if state.doing.startswith("left out"):
+                left_out.append(state.doing.removeprefix("left out: "))
+            if finished:
+                unsaved = self._keep(session)
+            if finished or time.monotonic() - drawn >= REDRAW_S:
+                drawn = time.monotonic()
+                yield Screen(audit=self.drawing.audit(session, "running", kind=state.kind, doing=state.doing))
+        stopped = session.stop.is_set()
+        views = self.drawing.all(session) | {"audit": self.drawing.audit(session, "cancelled" if stopped else "idle")}
+        notice = (
+            unsaved or self._keep(session) or (info(f"One control was left out. {left_out[0]}") if left_out else None)
+        )
+        yield Screen(**views, busy="", notice=notice)
 
     def whole(
         self,
