@@ -212,6 +212,7 @@ def hunt(
     ),
     samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    engine: Annotated[str, typer.Option(help="Who draws the prompts' rollouts: own, or vllm where installed.")] = "own",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that can't be used.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -236,7 +237,7 @@ def hunt(
         max_continuation_tokens=failed_tokens,
     )
     asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
-    asked |= {"samples": samples or rollouts, "sampling": sampling, "config": config}
+    asked |= {"engine": engine, "samples": samples or rollouts, "sampling": sampling, "config": config}
     tell = Progress()
     try:
         lines, summary = hunting.hunt(

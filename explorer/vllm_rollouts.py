@@ -38,10 +38,8 @@ class VllmRollouts:
             trust_remote_code: as for our own model.
 
         Raises:
-            UserError: vLLM is missing, or can't load them; the sentence says what to do.
+            UserError: vLLM can't load them; the sentence says what to do.
         """
-        if not installed():
-            raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or use --engine own.")
         from vllm import LLM
 
         try:

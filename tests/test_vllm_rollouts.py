@@ -10,7 +10,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from explorer import vllm_rollouts
+from explorer import hunting
+from explorer.cli import app, run_command
 from explorer.errors import UserError
 from explorer.hunt import Hunt, folder_name, read_results
 from explorer.records import FinishReason, SamplingConfig
@@ -42,7 +43,7 @@ def library(monkeypatch):
     module = ModuleType("vllm")
     module.LLM, module.SamplingParams = LLM, lambda **options: options
     monkeypatch.setitem(sys.modules, "vllm", module)
-    monkeypatch.setattr(vllm_rollouts, "installed", lambda: True)
+    monkeypatch.setattr(hunting, "installed", lambda: True)
     return asked
 
 
@@ -80,9 +81,12 @@ def test_a_hunt_judges_and_keeps_what_it_drew(library, llama, tmp_path):
         next(Hunt(llama, PROBLEMS[:1], config(llama), tmp_path / "h", FakeJudge()).run())
 
 
-def test_without_the_library_it_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="--engine own"):
-        VllmRollouts(tmp_path, "float32", frozenset())
+@pytest.mark.parametrize(("engine", "sentence"), [("vllm", "vLLM is not installed"), ("luck", "no engine 'luck'")])
+def test_without_the_library_it_says_what_to_do(tmp_path, capsys, engine, sentence):
+    arguments = ["hunt", "--problems", "bank", "--out", str(tmp_path / "h"), "--engine", engine]
+    assert run_command(lambda: app(args=arguments, standalone_mode=False)) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "h").exists()
 
 
 def test_a_model_that_it_can_not_load_is_one_sentence(library, tmp_path, monkeypatch):
