@@ -6,8 +6,10 @@ A rescue is, in this order:
 - *smuggled*: a decoy's wrong answer is reached, and the 95 % intervals do not set it below the gold answer's rate; or
   every correct continuation rests on an equation that does not hold;
 - *lucky*: at equal compute the plain prompt or the unrevised prefix gives at least as many correct ones;
-- *reached by reasoning*: the revised rate's interval lies above those of the plain prompt, of the unrevised prefix and
-  of the decoy, and more than half of the correct continuations hold no false equation;
+- *reached by reasoning*: at equal compute revision gives more correct ones than the plain prompt and than the unrevised
+  prefix, each by more than chance (p < 0.05 that so uneven a split comes of equal rates: they cost the same, so counts
+  compare and rates per draw do not); its interval lies above the decoy's; and more than half of the correct
+  continuations hold no false equation;
 - *undecided*: all else, also where one of the three controls was not run.
 
 All rates carry Wilson's 95 % interval. The words claim no more than these rules: "reasoning" means that none of the
@@ -23,12 +25,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
-from explorer.statistics import apart, is_degenerate, sign_test, wilson_interval
+from explorer.statistics import apart, is_degenerate, sign_test, split_test, wilson_interval
 
 # A toward loss that fell by less than this share hardly moved.
 HARDLY = 0.25
 # At this mean loss a token has a probability of one in seven: the answer is still unlikely.
 UNLIKELY_NATS = 2.0
+# Below this p a difference is more than chance.
+CHANCE = 0.05
 
 
 class Finding(StrEnum):
@@ -139,9 +143,15 @@ def _finding(trace: Trace, by: dict[str, Arm]) -> tuple[Finding, list[str]]:
     missing = [name for name in ("fresh", "unrevised", "decoy") if name not in by]
     if missing:
         return Finding.UNDECIDED, [*because, f"not run: {', '.join(missing)}"]
-    close = [name for name in ("fresh", "unrevised", "decoy") if not apart(by[name].interval, revised.interval)]
+    close = [name for name in ("fresh", "unrevised") if split_test(revised.correct, by[name].correct) >= CHANCE]
     if close:
-        return Finding.UNDECIDED, [*because, f"the intervals of revised and {', '.join(close)} overlap: draw more"]
+        counts = " and ".join(f"{name}’s {by[name].correct}" for name in close)
+        return Finding.UNDECIDED, [
+            *because,
+            f"at equal compute {revised.correct} correct against {counts} may be chance: draw more",
+        ]
+    if not apart(by["decoy"].interval, revised.interval):
+        return Finding.UNDECIDED, [*because, "the intervals of revised and decoy overlap: draw more"]
     if 2 * false >= len(stated) > 0:
         return Finding.UNDECIDED, [*because, "half or more of the correct continuations hold a false equation"]
     return Finding.REASONED, because

@@ -11,6 +11,7 @@ What it does not do: hold logic; `pipeline.py` does.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,17 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from explorer.errors import UserError, describe
-from explorer.records import Projection, RevisionConfig, RunStatus, SamplingConfig, Start, StepRule, Trace, Verdict
+from explorer.records import (
+    Hull,
+    Projection,
+    RevisionConfig,
+    RunStatus,
+    SamplingConfig,
+    Start,
+    StepRule,
+    Trace,
+    Verdict,
+)
 
 app = typer.Typer(
     help="LatentRevise Explorer without a screen: revise failed rollouts, export traces. The page is `python app.py`.",
@@ -72,6 +83,8 @@ def revise(
     ] = _R.connector,
     projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
     ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    hull: Annotated[Hull, typer.Option(help="Which tokens a position may be pulled to.")] = _R.hull,
+    hull_size: Annotated[int, typer.Option(help="How many likely tokens a place has, for plausible.")] = _R.hull_size,
     failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
         _R.max_continuation_tokens
     ),
@@ -100,6 +113,8 @@ def revise(
         connector=connector.replace("\\n", "\n"),
         projection=projection,
         ban_answer_tokens=ban_answer,
+        hull=hull,
+        hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
     budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
@@ -191,11 +206,14 @@ def hunt(
     connector: Annotated[str, typer.Option(help="Text between prefix and answer.")] = _R.connector,
     projection: Annotated[Projection, typer.Option(help="Distance that decides the nearest token.")] = _R.projection,
     ban_answer: Annotated[bool, typer.Option(help="The oracle may not pick the answer's tokens.")] = False,
+    hull: Annotated[Hull, typer.Option(help="Which tokens a position may be pulled to.")] = _R.hull,
+    hull_size: Annotated[int, typer.Option(help="How many likely tokens a place has, for plausible.")] = _R.hull_size,
     failed_tokens: Annotated[int, typer.Option(help="How many tokens of the failed continuation are scored.")] = (
         _R.max_continuation_tokens
     ),
     samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    engine: Annotated[str, typer.Option(help="Who draws the prompts' rollouts: own, or vllm where installed.")] = "own",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that can't be used.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -215,10 +233,12 @@ def hunt(
         connector=connector.replace("\\n", "\n"),
         projection=projection,
         ban_answer_tokens=ban_answer,
+        hull=hull,
+        hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
     asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
-    asked |= {"samples": samples or rollouts, "sampling": sampling, "config": config}
+    asked |= {"engine": engine, "samples": samples or rollouts, "sampling": sampling, "config": config}
     tell = Progress()
     try:
         lines, summary = hunting.hunt(
@@ -420,5 +440,8 @@ def run_command(call: Callable[[], object]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry of `python -m explorer`."""
+    """The entry of `python -m explorer`. Being asked to end (SIGTERM) is being interrupted, and a shell that started
+    this in the background with interrupts off does not keep it from being interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(lambda: app(args=arguments, standalone_mode=False)))

@@ -18,6 +18,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -38,9 +39,10 @@ from explorer.records import (
     Trace,
     Verdict,
 )
-from explorer.rollout import JudgeLike, sample_and_judge
+from explorer.rollout import Engine, JudgeLike, sample_and_judge
 from explorer.split import best_failed, best_preset, presets
 from explorer.store import load_run, save_run, write_atomic
+from explorer.vllm_rollouts import VllmRollouts
 
 HUNT_FILE = "hunt.json"
 SPLITS = ("auto", "fixed", "fraction", "first-error", "before-answer")
@@ -49,6 +51,7 @@ SPLITS = ("auto", "fixed", "fraction", "first-error", "before-answer")
 class HuntConfig(Record):
     """Everything that shapes what a hunt finds; a folder holds one hunt.
 
+    `engine` drew the rollouts of the prompts: our own model or vLLM, whose random numbers differ.
     `failed` rollouts of a zero-hit prompt are revised (0: none), with `hits` also of prompts that were hit; each then
     gets `samples` continuations from every start. Zero-hit prompts are drawn on to `more` times the rollouts (1: not).
     """
@@ -60,6 +63,7 @@ class HuntConfig(Record):
     config: RevisionConfig
     split: str = "auto"
     prefix_length: int | None = Field(None, ge=1)
+    engine: str = "own"
     failed: int = Field(1, ge=0, le=64)
     hits: bool = False
     samples: int = Field(8, ge=1, le=1024)
@@ -133,6 +137,7 @@ class Hunt:
     judge: JudgeLike
     rank: int = 0
     world: int = 1
+    vllm: VllmRollouts | None = None
     results: dict[str, ProblemResult] = field(default_factory=dict)
 
     def run(self, cancelled: Cancelled = never) -> Iterator[HuntState]:
@@ -203,7 +208,7 @@ class Hunt:
         kept = self._kept(name, problem, sampling)
         if kept is None or len(kept.before) < sampling.n:
             run = Run.start(self.model, problem, sampling)
-            for drawn in run.roll_out(self.judge, cancelled):
+            for drawn in run.roll_out(self.judge, cancelled, self._engine(run)):
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
                 return None
@@ -225,6 +230,9 @@ class Hunt:
                     return None
                 revised += [item] if item.prefix_length else []
         return found | {"revised": tuple(revised)}
+
+    def _engine(self, run: Run) -> Engine | None:
+        return self.vllm and partial(self.vllm.sample, run.prompt.token_ids)
 
     def _choose(self, before: Sequence[Rollout]) -> list[int]:
         """Indices of the failed rollouts to revise, the most promising first."""
@@ -302,6 +310,7 @@ class Hunt:
                 STREAM_BEFORE,
                 cancelled=cancelled,
                 first_row=n,
+                engine=self._engine(run),
             ):
                 yield replace(state, stage=f"more rollouts: {n + len(drawn.rollouts)} of {wider.n} finished")
             if len(drawn.rollouts) < rest.n:

@@ -28,7 +28,9 @@ from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, read_results
 from explorer.hunt_table import words, write_tables
 from explorer.problem_sets import problem_set, usable
 from explorer.records import SamplingConfig
+from explorer.vllm_rollouts import VllmRollouts, installed
 
+ENGINES = ("own", "vllm")
 MOST_ROLLOUTS = 1_024
 # As often as anybody can read it.
 PROGRESS_S = 0.3
@@ -146,10 +148,15 @@ def hunt(
     """
     from explorer.pipeline import load_model
     from explorer.settings import read_settings
+    from explorer.sources import resolve
     from explorer.verdict import Judge
 
     if asked["split"] not in SPLITS:
         raise UserError(f"There is no split {asked['split']!r}: use one of {', '.join(SPLITS)}.")
+    if asked["engine"] not in ENGINES:
+        raise UserError(f"There is no engine {asked['engine']!r}: use {' or '.join(ENGINES)}.")
+    if asked["engine"] == "vllm" and not installed():
+        raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or use --engine own.")
     if limit is not None and limit < 1:
         raise UserError("--limit must be 1 or more.")
     sampling: SamplingConfig = asked["sampling"]
@@ -164,10 +171,17 @@ def hunt(
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
+    vllm = None
+    if asked["engine"] == "vllm":
+        tell("Loading the weights into vLLM as well", None)
+        weights = resolve(settings.model, settings.cache_dir, offline=settings.offline).path
+        vllm = VllmRollouts(
+            weights, language_model.info.dtype, language_model.end_ids, trust_remote_code=settings.allow_remote_code
+        )
     config = record(HuntConfig, problems=problems, model=language_model.info, **asked)
     progress, state = ProgressFile(out, rank), HuntState(0, 0)
     with Judge() as judge, soft_interrupt() as asked_to_stop:
-        hunt = Hunt(language_model, found[:limit], config, out, judge, rank, world)
+        hunt = Hunt(language_model, found[:limit], config, out, judge, rank, world, vllm)
         try:
             for state in hunt.run(asked_to_stop.is_set):
                 progress.tell(state)

@@ -48,7 +48,7 @@ from explorer.records import (
     Vocabulary,
 )
 from explorer.revise import RevisionObjective, evaluate, project, revise
-from explorer.rollout import JudgeLike, Sampling, sample_and_judge
+from explorer.rollout import Engine, JudgeLike, Sampling, sample_and_judge
 from explorer.settings import Settings
 from explorer.split import split_at
 
@@ -153,8 +153,11 @@ class Run:
 
     # -- rollouts ----------------------------------------------------------------------------------
 
-    def roll_out(self, judge: JudgeLike, cancelled: Cancelled = never) -> Iterator[Sampling]:
-        """Sample N rollouts and judge them; `before` grows as they end, so leaving early keeps what had ended."""
+    def roll_out(
+        self, judge: JudgeLike, cancelled: Cancelled = never, engine: Engine | None = None
+    ) -> Iterator[Sampling]:
+        """Sample N rollouts and judge them; `before` grows as they end, so leaving early keeps what had ended. An
+        `engine` draws in the model's place."""
         for state in sample_and_judge(
             self.model,
             self.context,
@@ -164,6 +167,7 @@ class Run:
             judge,
             STREAM_BEFORE,
             cancelled=cancelled,
+            engine=engine,
         ):
             self.before = state.finished()
             self.cost["rollouts"] = state.cost

@@ -16,6 +16,9 @@ from torch import Tensor
 from explorer.model import Context, LanguageModel
 from explorer.records import FinishReason, Rollout, SamplingConfig, StageCost, Verdict
 
+Engine = Callable[[SamplingConfig, int, int], Iterator[list[tuple[int, int | None]]]]
+"""(sampling, stream, first row) -> what `LanguageModel.sample` yields, for a prompt that the engine knows."""
+
 
 class JudgeLike(Protocol):
     """What judging needs: `verdict.Judge`, or a fake in tests."""
@@ -61,6 +64,7 @@ def sample_and_judge(
     text_before: str = "",
     cancelled: Callable[[], bool] = lambda: False,
     first_row: int = 0,
+    engine: Engine | None = None,
 ) -> Iterator[Sampling]:
     """Sample `sampling.n` rollouts and judge each as soon as it ends.
 
@@ -75,6 +79,7 @@ def sample_and_judge(
         text_before: text of the prefix, judged together with its continuation.
         cancelled: asked at every decoding step; true ends the sampling, and what had finished is kept.
         first_row: how many rows of the stream were drawn before.
+        engine: draws instead of the model; for a plain prompt only.
 
     Yields:
         the same `Sampling` after each decoding step, grown.
@@ -100,7 +105,11 @@ def sample_and_judge(
             finish=finish,
         )
 
-    for events in model.sample(context, prefix, sampling, stream, first_row):
+    if engine is None:
+        drawn = model.sample(context, prefix, sampling, stream, first_row)
+    else:
+        drawn = engine(sampling, stream, first_row)
+    for events in drawn:
         state.forward_tokens += len(events)
         for row, token in events:
             if token is None:

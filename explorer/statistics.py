@@ -63,13 +63,17 @@ def apart(lower: tuple[float, float], upper: tuple[float, float]) -> bool:
     return lower[1] < upper[0]
 
 
+def split_test(a: int, b: int) -> float:
+    """Exact two-sided p-value of a split of a + b events into a and b as uneven as this, were each as likely to fall on
+    either side; 1 when there are none. For counts of events under equal cost, or of pairs that differ."""
+    return min(1.0, 2 * sum(comb(a + b, i) for i in range(min(a, b) + 1)) / 2 ** (a + b))
+
+
 def sign_test(first: Sequence[bool], second: Sequence[bool]) -> float:
     """Exact McNemar test of paired outcomes: the two-sided p-value of so uneven a split of the pairs that differ; 1
     when none differ. Raises ValueError for sequences of unequal length."""
     pairs = list(zip(first, second, strict=True))
-    wins, losses = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    n = wins + losses
-    return min(1.0, 2 * sum(comb(n, i) for i in range(min(wins, losses) + 1)) / 2**n)
+    return split_test(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

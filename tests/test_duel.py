@@ -155,6 +155,8 @@ OTHER_CONFIG = {
     "away_weight": (0.0, "Away weight λ"),
     "connector": (" The answer is ", "Connector"),
     "projection": ("cosine", "Projection by"),
+    "hull": ("plausible", "Hull"),
+    "hull_size": (32, "Plausible tokens"),
     "ban_answer_tokens": (True, "Answer's tokens banned"),
     "max_continuation_tokens": (32, "Failed continuation, at most"),
     "gap_tolerance": (0.5, "Ends early at a gap of"),

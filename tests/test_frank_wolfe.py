@@ -46,6 +46,23 @@ def test_oracle_and_projection_equal_brute_force():
         assert fw.nearest_rows(gradient, rows, "cosine", mask).tolist() == cosine
 
 
+def test_the_rows_allowed_may_differ_by_position(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    rows, gradient = torch.randn(40, 3, generator=generator), torch.randn(6, 3, generator=generator)
+    allowed = torch.rand(6, 40, generator=generator) < 0.2
+    allowed[:, 0] = True
+    plain = [
+        min((w for w in range(40) if mask[w]), key=lambda w, g=g: torch.dot(g, rows[w]).item())
+        for g, mask in zip(gradient, allowed, strict=True)
+    ]
+    assert fw.linear_minimisation(gradient, rows, allowed).tolist() == plain
+    monkeypatch.setattr(fw, "CHUNK_ROWS", 7)
+    assert fw.linear_minimisation(gradient, rows, allowed).tolist() == plain
+    allowed[2] = False
+    with pytest.raises(ValueError, match="allowed"):
+        fw.linear_minimisation(gradient, rows, allowed)
+
+
 def test_result_does_not_depend_on_chunking(monkeypatch):
     rows = torch.randint(-2, 3, (40, 3), generator=torch.Generator().manual_seed(1)).float()  # many ties
     gradient = torch.randint(-2, 3, (12, 3), generator=torch.Generator().manual_seed(2)).float()

@@ -10,7 +10,7 @@ import torch
 
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
-from explorer.records import Projection, RevisionConfig, Split, StepRule
+from explorer.records import Hull, Projection, RevisionConfig, Split, StepRule
 from explorer.revise import RevisionObjective, evaluate, project, revise, revise_together
 from tests.test_model import QUESTION, plain_losses, relative
 
@@ -26,7 +26,9 @@ def setup(model, **settings):
         continuation_token_ids=tuple(model.encode("12 + 30 = 41.")),
     )
     anchor = model.anchor(split.prefix_token_ids, config.connector, "42", split.continuation_token_ids)
-    objective = RevisionObjective(model, model.read(prompt.token_ids), anchor, split.continuation_token_ids, config)
+    objective = RevisionObjective(
+        model, model.read(prompt.token_ids), anchor, split.continuation_token_ids, config, split.prefix_token_ids
+    )
     return prompt, split, anchor, objective, config
 
 
@@ -115,6 +117,55 @@ def test_answer_ban_keeps_the_oracle_off_the_answer(llama):
     assert picked & answer, "the ban would be untested: choose a start on which the oracle likes the answer"
     picked, answer = vertices(ban=True)
     assert not picked & answer
+
+
+def test_the_plausible_hull_is_of_the_likeliest_tokens_of_each_place(model):
+    """Against a plain pass over the tokens: the oracle's pick is the best of the k likeliest and the token itself."""
+    prompt, split, anchor, objective, config = setup(model, hull="plausible", hull_size=5)
+    prefix = split.prefix_token_ids
+    ids = torch.tensor([[*prompt.token_ids, *prefix]])
+    with torch.no_grad():
+        logits = model.network(input_ids=ids).logits[0, -len(prefix) - 1 : -1]
+    likely = [{*row.topk(5).indices.tolist(), token} for row, token in zip(logits, prefix, strict=True)]
+    (_, to), (_, off) = plain_losses(model, prompt.token_ids, model.rows(prefix), anchor, split.continuation_token_ids)
+    scores = (to - config.away_weight * off) @ model.vocabulary.float().T
+    step, _ = next(revise(model, objective, split))
+    best = [
+        min(allowed, key=lambda token, row=row: row[token].item()) for row, allowed in zip(scores, likely, strict=True)
+    ]
+    assert list(step.vertices) == best
+    assert step.gap >= 0
+    # Together with another run, and after the last step, the same tokens are looked at.
+    [(together, _)] = next(revise_together(model, [objective], [split]))
+    assert together.vertices == step.vertices
+    assert evaluate(model, objective, model.rows(prefix)).gap == pytest.approx(step.gap, rel=1e-4)
+
+
+def test_the_hull_of_like_norm_keeps_to_rows_about_as_long(llama):
+    _, split, _, objective, _ = setup(llama, hull="like-norm")
+    norms = llama.vocabulary.float().norm(dim=1)
+    own = norms[list(split.prefix_token_ids)]
+    for step, _ in itertools.islice(revise(llama, objective, split), 4):
+        assert bool(((norms[list(step.vertices)] - own).abs() <= 0.1 * own + 1e-6).all())
+    _, split, _, whole, _ = setup(llama)
+    free = next(revise(llama, whole, split))[0].vertices
+    assert bool(((norms[list(free)] - own).abs() > 0.1 * own).any()), "the hull would make no difference here"
+
+
+def test_a_ban_that_leaves_nothing_is_refused(llama):
+    _, _, _, objective, _ = setup(llama, hull="plausible", ban_answer_tokens=True)
+    objective._allowed_rows()
+    answer = objective.anchor.token_ids[slice(*objective.anchor.answer_span)]
+    objective.prefix = answer  # each position's own token is banned, and nothing else is as likely as all of them
+    objective.config = objective.config.model_copy(update={"hull": Hull.LIKE_NORM})
+    real = llama.row_norms.clone()
+    try:
+        llama.row_norms = torch.full_like(real, 1e9)
+        llama.row_norms[list(answer)] = 1.0
+        with pytest.raises(UserError, match="choose another hull"):
+            objective._allowed_rows()
+    finally:
+        llama.row_norms = real
 
 
 def test_projection_follows_the_configured_distance(llama):

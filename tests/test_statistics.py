@@ -5,7 +5,16 @@ from itertools import combinations
 import pytest
 from scipy.optimize import brentq
 
-from explorer.statistics import Z_95, is_degenerate, pass_at_k, reflection_markers, wilson_interval
+from explorer.statistics import (
+    Z_95,
+    apart,
+    is_degenerate,
+    pass_at_k,
+    reflection_markers,
+    sign_test,
+    split_test,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 8), (1, 8), (4, 8), (8, 8), (1, 1), (0, 1), (3, 200), (499, 500)])
@@ -128,3 +137,23 @@ def test_z_is_the_normal_quantile():
     from scipy.stats import norm
 
     assert pytest.approx(norm.ppf(0.975), abs=1e-6) == Z_95
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (5, 0), (12, 2), (12, 4), (3, 7), (9, 9)])
+def test_a_split_is_judged_by_counting_all_sequences_of_coins(a, b):
+    n, extreme = a + b, min(a, b)
+    as_uneven = sum(min(heads, n - heads) <= extreme for coins in range(2**n) for heads in [coins.bit_count()])
+    assert split_test(a, b) == pytest.approx(as_uneven / 2**n)
+
+
+def test_pairs_that_agree_say_nothing():
+    first, second = [True, True, False, True, False], [True, False, False, False, False]
+    assert sign_test(first, second) == split_test(2, 0) == 0.5
+    with pytest.raises(ValueError, match="zip"):
+        sign_test([True], [])
+
+
+def test_apart_is_strictly_below():
+    assert apart((0.0, 0.2), (0.3, 0.5))
+    assert not apart((0.3, 0.5), (0.0, 0.2))
+    assert not apart((0.0, 0.3), (0.3, 0.5))

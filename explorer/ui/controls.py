@@ -11,7 +11,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from explorer.errors import UserError
-from explorer.records import Projection, RevisionConfig, SamplingConfig, StepRule
+from explorer.records import Hull, Projection, RevisionConfig, SamplingConfig, StepRule
 
 CONNECTORS = [
     ("Direct: the answer right here", ""),
@@ -48,6 +48,8 @@ class RevisionControls:
     connector: gr.Dropdown
     projection: gr.Radio
     ban_answer_tokens: gr.Checkbox
+    hull: gr.Radio
+    hull_size: gr.Slider
     max_continuation_tokens: gr.Slider
 
     def all(self) -> list:
@@ -160,6 +162,26 @@ def revision_controls() -> RevisionControls:
             label="Ban the answer's tokens",
             info="The oracle may not pick them: a control against smuggling the answer in.",
         )
+        hull = gr.Radio(
+            [
+                ("Whole vocabulary", Hull.VOCABULARY.value),
+                ("Tokens likely at that place", Hull.PLAUSIBLE.value),
+                ("Tokens of like norm", Hull.LIKE_NORM.value),
+            ],
+            value=d.hull.value,
+            label="Hull",
+            info="Which tokens a position may be pulled to. The whole vocabulary favours odd tokens with short "
+            "embeddings; the other two keep to what the model itself finds likely there, or to embeddings about as "
+            "long.",
+        )
+        hull_size = gr.Slider(
+            2,
+            512,
+            d.hull_size,
+            step=1,
+            label="Likely tokens per place",
+            info="How many tokens the hull “likely at that place” has at each position.",
+        )
         scored = gr.Slider(
             4,
             256,
@@ -168,7 +190,7 @@ def revision_controls() -> RevisionControls:
             label="Failed tokens scored",
             info="How much of the failed continuation is pushed away, from the split on.",
         )
-    return RevisionControls(steps, rule, size, away, toward, connector, projection, ban, scored)
+    return RevisionControls(steps, rule, size, away, toward, connector, projection, ban, hull, hull_size, scored)
 
 
 def sampling_from(n, temperature, top_p, max_new_tokens, seed) -> SamplingConfig:
@@ -179,7 +201,7 @@ def sampling_from(n, temperature, top_p, max_new_tokens, seed) -> SamplingConfig
 
 
 def revision_from(
-    steps, step_rule, step_size, away_weight, toward_weight, connector, projection, ban, scored
+    steps, step_rule, step_size, away_weight, toward_weight, connector, projection, ban, hull, hull_size, scored
 ) -> RevisionConfig:
     """The record of what the controls say. Raises `UserError` for a value outside its range, or when nothing pulls or
     pushes."""
@@ -193,6 +215,8 @@ def revision_from(
         connector=connector or "",
         projection=projection,
         ban_answer_tokens=bool(ban),
+        hull=hull,
+        hull_size=hull_size,
         max_continuation_tokens=scored,
     )
     if config.away_weight == 0 and config.toward_weight == 0:

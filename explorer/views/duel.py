@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from explorer.records import Continuation, SamplingConfig, Start, StepRule, Trace, Verdict
+from explorer.records import Continuation, Hull, SamplingConfig, Start, StepRule, Trace, Verdict
 from explorer.statistics import is_degenerate, wilson_interval
 
 Payload = dict[str, Any]
@@ -21,6 +21,11 @@ STEP_RULES = {
     StepRule.CONSTANT: "constant γ",
     StepRule.HARMONIC: "2/(k+2)",
     StepRule.LINE_SEARCH: "line search, γ at most",
+}
+HULLS = {
+    Hull.VOCABULARY: "the whole vocabulary",
+    Hull.PLAUSIBLE: "tokens likely at that place",
+    Hull.LIKE_NORM: "tokens of like norm",
 }
 ARMS = (
     (Start.REVISED, "Revised: correct"),
@@ -148,6 +153,16 @@ def _settings(a: Trace, b: Trace) -> list[Payload]:
             "Answer's tokens banned",
             config("ban_answer_tokens", lambda banned: "yes" if banned else "no"),
             "Banned, the oracle can't pull a position straight to the answer.",
+        ),
+        row(
+            "Hull",
+            config("hull", HULLS.get),
+            "Which tokens a position may be pulled to.",
+        ),
+        row(
+            "Plausible tokens",
+            config("hull_size"),
+            "How many of a position's likeliest tokens the plausible hull has; the others do not look at it.",
         ),
         row(
             "Projection by",

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from explorer.recorded import RecordedRun
-from explorer.records import Control, Projection, Start, StepRule, Trace, Verdict
+from explorer.records import Control, Hull, Projection, Start, StepRule, Trace, Verdict
 from explorer.views.payloads import exposes
 from explorer.views.success import by_step, percent, rate, spread, tally, unrevised
 
@@ -217,6 +217,10 @@ RULES = {
     StepRule.LINE_SEARCH: "line search",
 }
 PROJECTIONS = {Projection.L2: "nearest by distance (L2)", Projection.COSINE: "nearest by angle (cosine)"}
+HULLS = {
+    Hull.PLAUSIBLE: "tokens the model itself finds likely there",
+    Hull.LIKE_NORM: "tokens whose embedding is about as long",
+}
 
 
 def settings_explained(trace: Trace) -> list[list[str]]:
@@ -252,6 +256,9 @@ def settings_explained(trace: Trace) -> list[list[str]]:
         rows.append(["Toward weight", f"{config.toward_weight:g}", "How much the gold answer's loss counts."])
     if config.ban_answer_tokens:
         rows.append(["Answer ban", "on", "No position may be moved toward a token of the answer itself."])
+    if config.hull is not Hull.VOCABULARY:
+        many = f", {config.hull_size} at each position" if config.hull is Hull.PLAUSIBLE else ""
+        rows.append(["Hull", f"{HULLS[config.hull]}{many}", "Which tokens a position may be pulled to."])
     rows.append(["Projection", PROJECTIONS[config.projection], "How moved points are turned back into real tokens."])
     return rows
 

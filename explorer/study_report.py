@@ -1,0 +1,273 @@
+"""The study's report: Markdown, two plots and the figures behind them, from what lies in the study's folder.
+
+Every figure is counted from the stages' own files, every sentence follows from the figures by a rule in this file, so
+the report can be made anew at any moment, also of an unfinished study.
+
+What it does not do: run anything (`study.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from explorer.audit_verdict import Audit, Finding, conclude
+from explorer.hunt import read_config, read_results
+from explorer.hunt_table import Rate, rate, summarise
+from explorer.statistics import apart, sign_test
+from explorer.store import find_runs, load_run, write_atomic
+from explorer.study import ARMS, DECOY, SEARCH_FILE, UNREVISED, best_arm, confirmed_arms, read_rows
+
+REPORT, FIGURES = "report.md", "study.json"
+COMMAND = "python -m explorer.study --out study"
+# What an arm of an audit is called in the report; the order of the tables.
+CONFIRMED = {
+    "revised": "revised embeddings",
+    "fresh": "fresh rollouts, equal compute",
+    "unrevised": "unrevised prefix, equal compute",
+    "original": "unrevised prefix, as many draws",
+    "projected": "revised, projected to tokens",
+    "decoy": "decoy: a wrong answer reached",
+}
+
+
+def write_report(study: Path, out: Path) -> Path:
+    """Write `report.md`, `study.json`, `search.svg` and `confirm.svg` into `out`; the report's path."""
+    rows = read_rows(study / SEARCH_FILE)
+    searched = searched_arms(rows)
+    confirmed = {arm.name: confirmed_arm(study / "confirm" / arm.name, arm.words) for arm in confirmed_arms(rows)}
+    confirmed = {name: one for name, one in confirmed.items() if one["problems"]}
+    base = read_results(study / "base")
+    figures = {
+        "schema_version": 1,
+        "command": COMMAND,
+        "base": {
+            "settings": read_config(study / "base").model_dump(mode="json", exclude={"config"}),
+            "families": [row.model_dump() for row in summarise(base)],
+        },
+        "search": searched,
+        "confirm": confirmed,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False).encode())
+    rows_of_plot = [(one["name"], Rate(**one["rescued"])) for one in searched]
+    write_atomic(out / "search.svg", interval_plot("Problems with a correct continuation", rows_of_plot).encode())
+    pairs = [
+        (f"{setting}: {CONFIRMED[name]}", Rate(**arm["problems"]))
+        for setting, one in confirmed.items()
+        for name, arm in one["arms"].items()
+    ]
+    write_atomic(out / "confirm.svg", interval_plot("Problems with a correct continuation", pairs).encode())
+    write_atomic(out / REPORT, "\n".join(words(figures, best_arm(rows) if rows else None)).encode())
+    return out / REPORT
+
+
+def searched_arms(rows: Sequence[dict]) -> list[dict]:
+    """Each arm and point of the search, counted over the problems that it applied to."""
+    found = []
+    for arm in ARMS:
+        for point in arm.points if arm.revised else (0,):
+            mine = [row for row in rows if row["arm"] == arm.name and row["n"] and (row["point"] == point)]
+            if not mine:
+                continue
+            n, correct = sum(row["n"] for row in mine), sum(row["correct"] for row in mine)
+            found.append(
+                {
+                    "name": arm.name if len(arm.points) == 1 else f"{arm.name}, step {point}",
+                    "group": arm.group,
+                    "words": arm.words if len(arm.points) == 1 else f"{arm.words}; from step {point}",
+                    "rescued": rate(sum(row["correct"] > 0 for row in mine), len(mine)).model_dump(),
+                    "continuations": rate(correct, n).model_dump(),
+                    "false": sum(row["false"] for row in mine),
+                    "loops": sum(row["degenerate"] for row in mine),
+                    "cut_off": sum(row["truncated"] for row in mine),
+                    "changed": _mean([row["changed"] for row in mine if "changed" in row]),
+                    "toward": [
+                        _mean([row[key] for row in mine if key in row]) for key in ("toward_first", "toward_last")
+                    ],
+                }
+            )
+    return found
+
+
+def confirmed_arm(folder: Path, words_: str) -> dict:
+    """The audits of one setting's runs, counted: per arm the problems with a correct continuation and the
+    continuations; the findings; paired tests over problems."""
+    audits: list[Audit] = []
+    for run in find_runs(folder) if folder.is_dir() else ():
+        audit = conclude(load_run(run, with_trajectory=False)[0], run.name)
+        if audit is not None:
+            audits.append(audit)
+    arms = {}
+    hits: dict[str, dict[str, bool]] = {}
+    for name in CONFIRMED:
+        having = {audit.problem: arm for audit in audits for arm in audit.arms if arm.name == name}
+        if not having:
+            continue
+        hits[name] = {problem: arm.correct > 0 for problem, arm in having.items()}
+        arms[name] = {
+            "problems": rate(sum(hits[name].values()), len(having)).model_dump(),
+            "continuations": rate(
+                sum(arm.correct for arm in having.values()), sum(arm.n for arm in having.values())
+            ).model_dump(),
+            "loops": sum(arm.degenerate for arm in having.values()),
+            "cut_off": sum(arm.truncated for arm in having.values()),
+        }
+    paired = {}
+    for name in arms:
+        both = [problem for problem in hits["revised"] if problem in hits[name]]
+        if name != "revised":
+            first, second = ([hits[one][problem] for problem in both] for one in ("revised", name))
+            wins, losses = (
+                sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((first, second), (second, first))
+            )
+            paired[name] = {"only_revised": wins, "only_other": losses, "p": sign_test(first, second)}
+    counted = Counter(audit.finding for audit in audits)
+    return {
+        "words": words_,
+        "problems": len(audits),
+        "arms": arms,
+        "paired": paired,
+        "findings": {finding.value: counted[finding] for finding in Finding},
+    }
+
+
+def words(figures: dict, best: tuple | None) -> list[str]:
+    """The report."""
+    settings = figures["base"]["settings"]
+    sampling, model = settings["sampling"], settings["model"]
+    whole = figures["base"]["families"][-1]
+    lines = [
+        "# Does revision rescue more than resampling does?",
+        "",
+        f"Model: {model['id']} ({model['source']}, {model['dtype']}). {whole['problems']} problems of eight families, "
+        f"N {sampling['n']} rollouts each, temperature {sampling['temperature']:g}, at most "
+        f"{sampling['max_new_tokens']} tokens, seed {sampling['seed']}. Intervals are Wilson’s at 95 %. "
+        f"Repeat it with `{COMMAND}`; the figures are in [{FIGURES}]({FIGURES}).",
+        "",
+        "## In short",
+        "",
+        *[f"- {sentence}" for sentence in short(figures, best)],
+        "",
+        "## Which prompts are zero-hit",
+        "",
+        "| family | problems | zero-hit | pass@1 | pass@16 |",
+        "|---|---|---|---|---|",
+    ]
+    for row in figures["base"]["families"]:
+        first, last = (f"{100 * row['pass_at'][key]:.0f} %" for key in (min(row["pass_at"]), max(row["pass_at"])))
+        lines.append(f"| {row['family']} | {row['problems']} | {_rate(row['zero_hit'])} | {first} | {last} |")
+    lines += [
+        "",
+        "## Search: one setting changed at a time",
+        "",
+        "On zero-hit problems that are used for nothing else; 16 continuations of at most 64 tokens each. “False” "
+        "counts correct continuations that rest on an equation that does not hold. “Changed”: prefix tokens whose "
+        "nearest token is another one. “Toward”: nats per answer token before and after.",
+        "",
+        "![Problems with a correct continuation, by setting](search.svg)",
+        "",
+        "| setting | problems with a correct one | continuations correct | false | changed | toward | loops, cut off |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in figures["search"]:
+        changed = "" if one["changed"] is None else f"{100 * one['changed']:.0f} %"
+        toward = "" if one["toward"][0] is None else f"{one['toward'][0]:.2f} → {one['toward'][1]:.2f}"
+        lines.append(
+            f"| {one['words']} | {_rate(one['rescued'])} | {_rate(one['continuations'])} | {one['false']} | {changed} "
+            f"| {toward} | {one['loops']}, {one['cut_off']} |"
+        )
+    lines += [
+        "",
+        "## Confirmation: other problems, equal compute",
+        "",
+        "Settings were fixed by the search. Equal compute: as many draws as revision and revised continuations "
+        "together cost in forward-token equivalents, a backward pass counted as one more forward.",
+        "",
+        "![Problems with a correct continuation, revised and controls](confirm.svg)",
+    ]
+    for name, one in figures["confirm"].items():
+        lines += [
+            "",
+            f"### {name}: {one['words']}",
+            "",
+            f"{one['problems']} problems. “Only”: problems that only the revised embeddings, or only this arm, got "
+            "right at least once, and the exact sign test’s p.",
+            "",
+            "| arm | problems with a correct one | continuations correct | loops, cut off | only revised, this; p |",
+            "|---|---|---|---|---|",
+        ]
+        for key, arm in one["arms"].items():
+            pair = one["paired"].get(key)
+            against = f"{pair['only_revised']}, {pair['only_other']}; {pair['p']:.2g}" if pair else ""
+            lines.append(
+                f"| {CONFIRMED[key]} | {_rate(arm['problems'])} | {_rate(arm['continuations'])} | "
+                f"{arm['loops']}, {arm['cut_off']} | {against} |"
+            )
+        found = ", ".join(f"{finding} {count}" for finding, count in one["findings"].items() if count)
+        lines += ["", f"Audit of each problem: {found}."]
+    return [*lines, ""]
+
+
+def short(figures: dict, best: tuple | None) -> list[str]:
+    """What the figures say, by rules."""
+    whole = figures["base"]["families"][-1]
+    found = [f"Zero-hit at N = {figures['base']['settings']['sampling']['n']}: {_rate(whole['zero_hit'])}."]
+    if best is not None:
+        arm, point = best
+        found.append(f"Best in the search, by continuations correct: {arm.words}, from step {point}.")
+    groups = {group: [one for one in figures["search"] if one["group"] == group] for group in (UNREVISED, DECOY)}
+    for name, one in figures["confirm"].items():
+        revised = Rate(**one["arms"]["revised"]["problems"])
+        for other in ("fresh", "unrevised", "decoy", "projected"):
+            if other not in one["arms"]:
+                continue
+            rival = Rate(**one["arms"][other]["problems"])
+            if apart((rival.low, rival.high), (revised.low, revised.high)):
+                said = "is below it, intervals apart"
+            elif apart((revised.low, revised.high), (rival.low, rival.high)):
+                said = "is above it, intervals apart"
+            else:
+                said = "can’t be told from it: the intervals overlap"
+            found.append(f"{name}: revised {revised.words} of problems; {CONFIRMED[other]} {rival.words} {said}.")
+        reasoned = one["findings"][Finding.REASONED.value]
+        found.append(f"{name}: the audit calls {reasoned} of {one['problems']} problems reached by reasoning.")
+    if not figures["confirm"] and any(groups.values()):
+        found.append("The confirmation has not been run.")
+    return found
+
+
+def interval_plot(title: str, rows: Sequence[tuple[str, Rate]]) -> str:
+    """An SVG of rates: a dot at x of n, a line over its interval, the words beside it. Legible on light and dark."""
+    left, width, line = 290, 340, 22
+    height = 46 + line * len(rows)
+    grey = "#7a828c"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 150} {height}" role="img" '
+        f'aria-label="{escape(title)}" font-family="sans-serif" font-size="12">',
+        f'<text x="{left}" y="14" fill="{grey}">{escape(title)}, share with Wilson 95 % interval</text>',
+    ]
+    for tick in (0, 25, 50, 75, 100):
+        x = left + width * tick / 100
+        parts.append(f'<path d="M{x} 24V{height - 18}" stroke="{grey}" stroke-opacity=".3"/>')
+        parts.append(f'<text x="{x}" y="{height - 4}" text-anchor="middle" fill="{grey}">{tick} %</text>')
+    for place, (name, one) in enumerate(rows):
+        y = 36 + line * place
+        low, high = (left + width * bound for bound in (one.low, one.high))
+        middle = left + width * (one.x / one.n if one.n else 0)
+        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{grey}">{escape(name)}</text>')
+        parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="#0072b2" stroke-width="3" stroke-opacity=".55"/>')
+        parts.append(f'<circle cx="{middle:.1f}" cy="{y}" r="4.5" fill="#0072b2"/>')
+        parts.append(f'<text x="{left + width + 10}" y="{y + 4}" fill="{grey}">{one.x} of {one.n}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _rate(plain: dict) -> str:
+    return Rate(**plain).words
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
