@@ -80,7 +80,7 @@ class Table {
     this.sort = { key: "problem", down: false };
     this.limit = FIRST;
     this.settings = el("p", { class: "lr-hunt-settings lr-quiet lr-num" });
-    this.words = el("p", { class: "lr-headline lr-hunt-words", role: "status" });
+    this.words = el("p", { class: "lr-hunt-words lr-num", role: "status" });
     this.families = new Families();
     this.filters = el("div", { class: "lr-segments", role: "group", "aria-label": "Which prompts" });
     const find = uid("find");
@@ -180,7 +180,8 @@ class Table {
   #row(row) {
     const cells = this.#columns().map((column) => {
       const label = typeof column.label === "function" ? column.label(this.value) : column.label;
-      return el("td", { data: { label, column: column.key } }, ...this.#cell(column, row));
+      const parts = this.#cell(column, row);
+      return el("td", { "data-empty": parts[0] === "–" ? "" : null, data: { label, column: column.key } }, ...parts);
     });
     const node = el("tr", { data: { rescued: String(row.rescued) } }, ...cells);
     if (row.run) node.addEventListener("click", (event) => !event.target.closest("button") && !String(getSelection()) && this.#open(row));

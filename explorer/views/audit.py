@@ -138,7 +138,7 @@ def _plain(reason: str) -> str:
         reason = f"{ARMS[found[1]][0].split(',')[0]}: finds as many{found[2]}"
     missing = re.fullmatch(r"not run: (.*)", reason)
     if missing:
-        reason = f"Not run yet: {', '.join(ARMS[name][0].lower() for name in missing[1].split(', '))}"
+        reason = f"Not run yet: {'; '.join(ARMS[name][0].lower() for name in missing[1].split(', '))}"
     return f"{reason[:1].upper()}{reason[1:]}.".replace(" %", "\u202f%")
 
 
