@@ -523,8 +523,9 @@ class Work:
         return save_run(run.trace(), run.trajectory(), session.folder)
 
     def refresh(self, session: Session) -> Screen:
-        """The stage again, for when only the map's progress or the model's changed."""
-        return Screen(stage=self.drawing.stage(session), watch=self.drawing.watch(session))
+        """What tells whether the model is there, for when only the map's progress or the model's changed."""
+        drawing = self.drawing
+        return Screen(stage=drawing.stage(session), watch=drawing.watch(session), audit=drawing.audit(session))
 
 
 def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem:

@@ -53,12 +53,12 @@ def events(page: Page, demo: gr.Blocks) -> None:
         settled = value["state"] != "loading" and (not value["map"] or value["map"]["state"] not in ("building",))
         mark = f"{value['state']}|{value['progress']}|{value['message']}|{value['map']}"
         if mark == seen:
-            return gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), seen
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), seen
         # The stage shows the map's progress, and the map itself as soon as it is there.
         if session.shown_id and session.running is None:
             screen = page.work.refresh(session)
-            return value, screen.stage, screen.watch, gr.Timer(active=not settled), mark
-        return value, gr.skip(), gr.skip(), gr.Timer(active=not settled), mark
+            return value, screen.stage, screen.watch, screen.audit, gr.Timer(active=not settled), mark
+        return value, gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), mark
 
     def load(name: str, request: gr.Request):
         session = page.session(request)
@@ -77,7 +77,7 @@ def events(page: Page, demo: gr.Blocks) -> None:
 
     seen = gr.State("")
     quiet = dict(show_progress="hidden", api_visibility="private")
-    timer.tick(tick, seen, [page.header, page.stage, page.watch, timer, seen], queue=False, **quiet)
+    timer.tick(tick, seen, [page.header, page.stage, page.watch, page.audit, timer, seen], queue=False, **quiet)
     demo.load(first, None, page.header, queue=False, **quiet)
     gr.on(
         [page.load_model.click, page.model_name.submit],
