@@ -10,6 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from explorer.hunt_request import (
 )
 from explorer.hunt_time import Speed, speed_of
 from explorer.jobs import Job, Jobs, shown_command
-from explorer.problem_sets import DATASET, GYM, problem_set, unit
+from explorer.problem_sets import DATASET, GYM, Found, problem_set, unit
 from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
 from explorer.store import find_runs, load_run, run_folder
@@ -54,6 +55,7 @@ class Hunts:
         self.jobs = Jobs(jobs_root(runs_dir))
         self._beat = itertools.count(1)
         self._concluded: dict[Path, tuple[float, str]] = {}
+        self._timed: dict[tuple[Path, int], Speed | None] = {}
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ class Hunts:
             command = shown_command(hunt_command(request, name, folder, self._model(model_name)))
             found, bad = None, ()
             if not asked.startswith((DATASET, GYM)):
-                problems, bad = problem_set(name, request.seed)
+                problems, bad = _found(name)
                 found = len(problems)
             speed, measured_on = self._speed(model_name)
         except Exception as error:
@@ -123,10 +125,13 @@ class Hunts:
             try:
                 if read_config(folder).model.id != model_id:
                     continue
-                runs = [load_run(run, with_trajectory=False)[0] for run in find_runs(folder)[:TIMED]]
+                runs = find_runs(folder)[:TIMED]
+                if (folder, len(runs)) not in self._timed:
+                    traces = [load_run(run, with_trajectory=False)[0] for run in runs]
+                    self._timed[folder, len(runs)] = speed_of(traces)
             except UserError:
                 continue
-            speed = speed_of(runs)
+            speed = self._timed[folder, len(runs)]
             if speed is not None:
                 return speed, f"as fast as “{folder.name}” was"
         speed = speed_of([trace for trace in recorded if trace.model.id == model_id])
@@ -223,6 +228,12 @@ class Hunts:
             if finding := self._concluded[path][1]:
                 found[run] = finding
         return found
+
+
+@lru_cache(maxsize=4)
+def _found(name: str) -> Found:
+    """The set of a name that never means something else: a brought file is named by its content."""
+    return problem_set(name)
 
 
 def _progress_files(folder: Path | None) -> list[dict]:
