@@ -182,8 +182,7 @@ def test_a_run_dropped_on_the_page_opens(visit, server, tmp_path):
         for kind in ("dragEnter", "dragOver", "drop"):
             drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
         expect(s.notice(page, "watch")).to_contain_text("The run is open")
-        payload = s.payload(page)
-        assert payload["run_id"] not in [one.id for one in RUNS]
+        payload = s.wait_for_stage(page, f"!{json.dumps([one.id for one in RUNS])}.includes(p.run_id)")
         assert [step["gap"] for step in payload["steps"]] == pytest.approx([x.gap for x in run.trace.steps], rel=1e-5)
         assert len(server.folders()) >= 1
 
