@@ -427,15 +427,14 @@ def run_command(call: Callable[[], object]) -> int:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 2
     except Exit as error:
-        if error.exit_code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            print("Interrupted; everything finished is kept.", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted; everything finished is kept.", file=sys.stderr)
-        return INTERRUPTED
+        result = INTERRUPTED
     except Exception as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1 if "inside the explorer" in describe(error) else 2
+    if result == INTERRUPTED:  # typer makes such a result of a KeyboardInterrupt
+        print("Interrupted; everything finished is kept.", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
