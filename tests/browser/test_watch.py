@@ -166,6 +166,13 @@ def test_two_runs_side_by_side_in_lockstep(visit, server):
         assert a["x"] + a["width"] <= b["x"], "side by side"
         assert abs(a["y"] - b["y"]) < 2
         expect(page.locator("#lr-duel")).to_contain_text("differ")
+        together = page.get_by_label("Move maps together")
+        expect(together).to_be_checked()
+        # Drawn by the browser: Gradio's own tick is white on white here.
+        assert together.evaluate("e => [getComputedStyle(e).appearance, getComputedStyle(e).backgroundImage]") == [
+            "auto",
+            "none",
+        ]
         page.locator("#lr-duel").get_by_role("button", name=re.compile("Close|End")).click()
         expect(page.locator("#lr-stage-b .lr-s-map")).to_be_hidden()
         assert visitor.errors == []
