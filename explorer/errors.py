@@ -28,13 +28,15 @@ def describe(error: BaseException) -> str:
             "Out of memory: choose fewer rollouts, fewer new tokens, a shorter prefix or a smaller model, "
             "then try again; what was finished is kept."
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             "The disk is full: free some space or choose another folder, then try again; "
             "the screen keeps what was finished."
         )
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f"No permission to use {error.filename or 'that file'}: choose a folder that you may write to."
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"There is a file where a folder is needed, {error.filename or 'on that path'}: choose another folder."
     log.error("unexpected error", exc_info=error)
     name = type(error).__name__
     return f"Something went wrong inside the explorer ({name}); what was finished is kept, and the log has the details."

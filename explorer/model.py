@@ -81,7 +81,10 @@ class LanguageModel:
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self._embed = network.get_input_embeddings()
-        self._keeps_logits = "logits_to_keep" in inspect.signature(network.forward).parameters
+        accepted = inspect.signature(network.forward).parameters
+        self._keeps_logits = "logits_to_keep" in accepted
+        # transformers 5.24 calls it so and ends the old name in 5.40; older ones and models' own code know only that.
+        self._cache_name = "cache" if "cache" in accepted else "past_key_values"
         self.vocabulary = self._vocabulary_rows()
         self.allowed = self._real_tokens()
         self.end_ids = self._end_ids()
@@ -393,11 +396,10 @@ class LanguageModel:
             (rows, kept, vocab_size) float32 logits.
         """
         extra = {"logits_to_keep": keep} if self._keeps_logits else {}
+        extra[self._cache_name] = cache
         if mask is not None:
             extra |= {"attention_mask": mask, "position_ids": positions}
-        output = self.network(
-            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, return_dict=True, **extra
-        )
+        output = self.network(inputs_embeds=embeddings, use_cache=cache is not None, return_dict=True, **extra)
         if isinstance(keep, int):
             return output.logits[:, -keep:].float()
         return (output.logits if self._keeps_logits else output.logits[:, keep]).float()

@@ -48,6 +48,21 @@ def run_folder(root: Path, run_id: str) -> Path:
     return root / run_id
 
 
+def need_writable(root: Path) -> None:
+    """Make the folder of runs and write a few bytes into it: a long run should not find out at its end that it has no
+    place.
+
+    Raises:
+        UserError: it can't be made, or not be written to; the sentence says why.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root, buffering=0) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise UserError(f"No run can be kept in {root} ({error.strerror}): choose another folder.") from error
+
+
 def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
     """Write a run, whole or not at all, replacing an older version of the same run.
 

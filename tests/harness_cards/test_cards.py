@@ -262,8 +262,11 @@ def test_compare_opens_on_the_first_correct_revised_continuation(opened):
 
 def test_both_columns_part_on_the_same_row(opened):
     page = opened("compare", p.compare())
-    page.wait_for_timeout(50)
     parts = page.locator(".lr-part")
+    page.wait_for_function(
+        "() => { const [a, b] = [...document.querySelectorAll('.lr-part')].map((e) => e.getBoundingClientRect().top);"
+        " return Math.abs(a - b) <= 1; }"
+    )
     boxes = [parts.nth(i).bounding_box() for i in range(2)]
     assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1)
     assert page.locator(".lr-parting").all_text_contents() == [" 9", " 6"]

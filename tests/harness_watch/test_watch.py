@@ -303,18 +303,20 @@ def test_the_address_follows_the_stage_and_keeps_the_rest(opened):
 
 def test_playing_writes_the_address_seldom(opened):
     page = opened("watch", watching())
-    count = page.evaluate(
+    # As often as the clock allows, which on a loaded machine runs longer than 60 × 5 ms.
+    count, allowed = page.evaluate(
         """async () => {
           let count = 0;
+          const began = performance.now();
           const write = history.replaceState.bind(history);
           history.replaceState = (...args) => { count += 1; write(...args); };
           const rest = ms => new Promise(done => setTimeout(done, ms));
           for (let j = 0; j < 60; j += 1) { lr.point({ run_id: 'clean', point: j }); await rest(5); }
           await rest(400);
-          return count;
+          return [count, 1 + (performance.now() - began) / 250];
         }"""
     )
-    assert 1 <= count <= 10
+    assert 1 <= count <= allowed
     assert place(page)["step"] == "59"
 
 
@@ -395,8 +397,17 @@ def disk(tmp_path):
 
 def test_a_drag_of_files_is_announced_and_one_of_text_is_not(opened, disk):
     page = opened("watch", watching())
+    # Without a further word the announcement goes after a while: noted at once, looked at whenever we come to it.
+    page.evaluate(
+        """() => {
+          const [zone] = document.querySelectorAll('.lr-drop');
+          const note = () => (window.announced ||= zone.checkVisibility() && zone.innerText);
+          new MutationObserver(note).observe(zone, { attributes: true });
+        }"""
+    )
     drag(page, [disk / "run.ZIP"], "dragEnter")
-    assert page.get_by_text("Drop a run folder or zip to open it").is_visible()
+    page.wait_for_function("window.announced")
+    assert page.evaluate("announced") == "Drop a run folder or zip to open it"
     drag(page, [disk / "run.ZIP"], "dragCancel")
     page.get_by_text("Drop a run folder or zip to open it").wait_for(state="hidden")
     session = page.context.new_cdp_session(page)
