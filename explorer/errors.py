@@ -29,10 +29,7 @@ def describe(error: BaseException) -> str:
             "then try again; what was finished is kept."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            "The disk is full: free some space or choose another folder, then try again; "
-            "the screen keeps what was finished."
-        )
+        return "The disk is full: free some space or choose another folder, then try again."
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f"No permission to use {error.filename or 'that file'}: choose a folder that you may write to."
     if isinstance(error, FileExistsError | NotADirectoryError):

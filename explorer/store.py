@@ -77,8 +77,6 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
     Raises:
         OSError: the disk is full or not writable; an older version is then untouched.
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
@@ -87,8 +85,7 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
         staging.mkdir()
         _write(staging / TRACE_FILE, trace.model_dump_json(indent=1).encode())
         if trajectory is not None:
-            save_file({"embeddings": trajectory.float().contiguous()}, staging / TRAJECTORY_FILE)
-            _sync(staging / TRAJECTORY_FILE)
+            _write_trajectory(staging / TRAJECTORY_FILE, trajectory)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
@@ -100,6 +97,21 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
         raise
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _write_trajectory(path: Path, trajectory: Tensor) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({"embeddings": trajectory.float().contiguous()}, path)
+    except SafetensorError as error:
+        # What the system refused arrives as a text: "I/O error: No space left on device (os error 28)".
+        refused = re.search(r"os error (\d+)", str(error))
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+    _sync(path)
 
 
 def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from explorer import store
 from explorer.errors import UserError, describe
@@ -42,6 +43,20 @@ def test_what_the_system_refuses_is_a_sentence(tmp_path):
     assert describe(refused.value).startswith("There is a file where a folder is needed")
     for code, says in ((errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EROFS, "No permission")):
         assert says in describe(OSError(code, "no"))
+
+
+def test_a_disk_that_fills_up_under_the_trajectory_is_a_full_disk(run, folder, monkeypatch):
+    import safetensors.torch
+
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as refused:
+        store.save_run(run.trace(), run.trajectory(), folder)
+    assert "disk is full" in describe(refused.value)
+    monkeypatch.undo()
+    assert store.load_run(folder)[0] == run.trace(), "the older version is untouched"
 
 
 def test_round_trip(run, folder):

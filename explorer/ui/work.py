@@ -510,7 +510,7 @@ class Work:
         try:
             self._save(session)
         except OSError as error:
-            return warning(f"This run could not be saved. {describe(error)}")
+            return warning(f"This run could not be saved; the screen keeps it. {describe(error)}")
         return None
 
     def _save(self, session: Session) -> Path:

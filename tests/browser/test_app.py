@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_model]
 
 # So many tokens that cards are seen to grow on a much faster machine too; above 64 a continuation would be cut short.
 N, TOKENS, STEPS, SAMPLES = 4, 60, 3, 3
+LONG = 60  # steps of a revision that is paused midway
 # No model of this size multiplies these, so that the prompt is zero-hit whatever the sampling draws.
 QUESTION, ANSWER = "What is 3847 × 8296?", "31914712"
 
@@ -159,18 +160,19 @@ def _revise(page):
 
 
 def _pause_and_go_on(page, server):
-    s.number(page, "Steps K", 40)
+    s.number(page, "Steps K", LONG)
     s.player(page, "step").click()
     s.wait_for_stage(page, f"p.status !== 'running' && p.steps.length === {STEPS + 1}")
     s.rest(page)
     s.player(page, "toggle").click()
     s.wait_for_stage(page, f"p.status === 'running' && p.steps.length >= {STEPS + 2}")
-    s.player(page, "toggle").click()
+    # By its name: what is pressed is a pause, or nothing.
+    page.locator("#lr-stage").get_by_role("button", name="Pause the computation (Space)").click()
     s.wait_for_stage(page, "p.status === 'paused'")
     s.rest(page)
     stage = s.payload(page)
     taken = len(stage["steps"])
-    assert STEPS + 2 <= taken < 40
+    assert STEPS + 2 <= taken < LONG
     trace, embeddings = load_run(server.runs / stage["run_id"])
     assert (len(trace.steps), trace.status) == (taken, RunStatus.CANCELLED)
     assert embeddings.shape[:2] == (taken + 1, len(stage["prefix"]))
