@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,7 @@ def revise(
     from explorer.problems import make_problem
     from explorer.settings import read_settings
     from explorer.split import best_failed, best_preset, presets
-    from explorer.store import new_run_id, save_run
+    from explorer.store import need_writable, new_run_id, save_run
     from explorer.verdict import Judge
 
     settings = read_settings(model=model, dtype=dtype, device=device, runs_dir=out)
@@ -120,15 +121,20 @@ def revise(
     budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
     if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):
         raise UserError(f"There is no split {split!r}: use fixed, fraction, first-error, before-answer or auto.")
+    if prefix_length is not None and prefix_length < 1:
+        raise UserError("--prefix-length must be 1 or more.")
     problem = make_problem(question, answer)
+    need_writable(settings.runs_dir)
     tell = Progress()
     language_model = load_model(settings, progress=lambda share, text: tell(text, share))
+    for fallback in language_model.fallbacks:
+        tell(f"slower here: {fallback}", None)
     run = Run.start(language_model, problem, sampling)
     folder = settings.runs_dir / new_run_id(run.trace())
 
-    def save(status: RunStatus | None = None, message: str | None = None) -> Trace:
+    def save(status: RunStatus | None = None, message: str | None = None, where: Path = folder) -> Trace:
         trace = run.trace(status, message)
-        save_run(trace, run.trajectory(), folder)
+        save_run(trace, run.trajectory(), where)
         return trace
 
     with Judge() as judge:
@@ -161,11 +167,14 @@ def revise(
         except BaseException as error:
             tell.end()
             if run.before:  # whatever ended it: what was finished is kept
-                interrupted = isinstance(error, KeyboardInterrupt)
-                save(
-                    RunStatus.CANCELLED if interrupted else RunStatus.FAILED,
-                    "Interrupted." if interrupted else describe(error),
-                )
+                why = (RunStatus.FAILED, describe(error))
+                if isinstance(error, KeyboardInterrupt):
+                    why = (RunStatus.CANCELLED, "Interrupted.")
+                try:
+                    save(*why)
+                except OSError:  # the disk that was full is still full: another one may not be
+                    folder = Path(tempfile.mkdtemp(prefix="latentrevise-")) / folder.name
+                    save(*why, folder)
                 print(f"What was finished is in {folder}", file=sys.stderr)
             raise
     tell.end()

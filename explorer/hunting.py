@@ -178,6 +178,8 @@ def hunt(
         vllm = VllmRollouts(
             weights, language_model.info.dtype, language_model.end_ids, trust_remote_code=settings.allow_remote_code
         )
+    for fallback in language_model.fallbacks:
+        tell(f"slower here: {fallback}", None)
     config = record(HuntConfig, problems=problems, model=language_model.info, **asked)
     progress, state = ProgressFile(out, rank), HuntState(0, 0)
     with Judge() as judge, soft_interrupt() as asked_to_stop:

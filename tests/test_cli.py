@@ -3,7 +3,10 @@ traceback."""
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -141,6 +144,38 @@ def test_interrupted_keeps_everything_finished_and_exits_130(folder, tmp_path, c
     assert len(trace.steps) == 1
     assert embeddings.shape[0] == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_nothing_where_there_is_another(folder, tmp_path, capsys, monkeypatch):
+    from explorer import store
+
+    write = store.save_run
+
+    def full(trace, trajectory, where):
+        if where.is_relative_to(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(trace, trajectory, where)
+
+    monkeypatch.setattr(store, "save_run", full)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "full")) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "disk is full" in said[-1]
+    kept = Path(said[-2].removeprefix("What was finished is in "))
+    assert kept.parent.name.startswith("latentrevise-")
+    trace, embeddings = load_run(kept)
+    assert trace.status is RunStatus.FAILED
+    assert len(embeddings) == len(trace.steps) + 1
+    assert trace.after
+
+
+def test_a_place_where_no_run_can_be_kept_is_said_before_anything_is_computed(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "file" / "runs")) == 2
+    said = capsys.readouterr().err
+    assert "No run can be kept in" in said
+    assert "Rollouts" not in said
 
 
 def test_a_defect_is_one_line_too(folder, tmp_path, capsys, monkeypatch):

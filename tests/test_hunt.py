@@ -358,7 +358,7 @@ def folder(tmp_path_factory):
     tokenizer = tiny_tokenizer()
     tiny_network("llama", len(tokenizer)).save_pretrained(path / "tiny")
     tokenizer.save_pretrained(path / "tiny")
-    rows = [{"id": f"p{i}", "question": f"What is {i} + 3?", "answer": i + 3} for i in range(6)]
+    rows = [{"id": f"p{i}", "question": f"What is {i} + 3?", "answer": i + 3} for i in range(16)]
     (path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return path
 
@@ -394,15 +394,15 @@ def test_a_killed_hunt_goes_on_and_two_processes_find_the_same(folder, tmp_path)
     done = len(read_results(tmp_path / "killed"))
     out, error = whole.communicate(timeout=300)
     assert whole.returncode == 0, error
-    assert json.loads(out.splitlines()[-1])["families"][-1]["problems"] == 6
+    assert json.loads(out.splitlines()[-1])["families"][-1]["problems"] == 16
     pair = [started(folder, tmp_path / "two", RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
     again = started(folder, tmp_path / "killed")
     for process in (*pair, again):
         _, error = process.communicate(timeout=300)
         assert process.returncode == 0, error
     expected = timeless(read_results(tmp_path / "whole"))
-    assert len(expected) == 6
-    assert done < 6, "it was killed too late to show anything"
+    assert len(expected) == 16
+    assert done < 16, "it was killed too late to show anything"
     assert timeless(read_results(tmp_path / "killed")) == expected
     assert timeless(read_results(tmp_path / "two")) == expected
     runs = [load_run(path, with_trajectory=False)[0] for path in find_runs(tmp_path / "killed")]
@@ -441,13 +441,13 @@ def test_an_interrupted_hunt_stops_at_the_next_step_and_goes_on(folder, tmp_path
     assert "Traceback" not in error
     assert "everything finished is kept" in error
     known, kept = progress(out), read_results(out)
-    assert (known["state"], known["done"], known["total"]) == ("stopped", len(kept), 6)
-    assert 1 <= len(kept) < 6
+    assert (known["state"], known["done"], known["total"]) == ("stopped", len(kept), 16)
+    assert 1 <= len(kept) < 16
     assert (out / "results.csv").read_text().count("\n") == len(kept) + 1
     again = started(folder, out)
     _, error = again.communicate(timeout=300)
     assert again.returncode == 0, error
-    assert (progress(out)["state"], progress(out)["done"]) == ("done", 6)
+    assert (progress(out)["state"], progress(out)["done"]) == ("done", 16)
     assert timeless(read_results(out))[: len(kept)] == timeless(kept)
 
 
