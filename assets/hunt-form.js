@@ -152,10 +152,9 @@ class Form {
     if (this.start.getAttribute("aria-disabled") || !this.plan) return;
     const values = this.values();
     setAttr(this.start, "aria-disabled", "true");
-    this.begun = true;
     this.trigger("begin", { values, hunt: this.plan.hunt });
     this.body.open = false;
-    document.dispatchEvent(new CustomEvent("lr-hunt-begun"));
+    document.dispatchEvent(new CustomEvent("lr-hunt-begun", { detail: { hunt: this.plan.hunt } }));
   }
 
   async #copy() {

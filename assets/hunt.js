@@ -5,6 +5,7 @@
 import { el, perFrame, setAttr, setText, uid } from "./tokens.js";
 
 const BEAT_MS = 1000;
+const AGAIN_MS = 100;
 const PATIENCE_MS = 8000; // an answer that takes longer is taken for lost
 const SIGNS = { running: "▶", stopping: "…", done: "✓", paused: "Ⅱ", cancelled: "■", failed: "!", died: "!" };
 
@@ -43,7 +44,9 @@ class Hunt {
     this.progress = el("div", { class: "lr-progress" }, this.track, this.count);
     this.words = el("p", { class: "lr-note" });
     this.log = el("pre", { class: "lr-hunt-log", tabindex: "0", "aria-label": "The last lines that it printed" });
-    this.other = el("p", { class: "lr-note" });
+    this.otherWords = el("span");
+    this.showOther = el("button", { type: "button", class: "lr-button lr-link", text: "Show it", on: { click: () => this.look(this.value.other.hunt) } });
+    this.other = el("p", { class: "lr-note" }, this.otherWords, " ", this.showOther);
     this.why = el("p", { class: "lr-quiet" });
     this.body = el(
       "section",
@@ -61,8 +64,9 @@ class Hunt {
     this.body.hidden = true;
   }
 
-  /** Ask where a hunt stands; the answer redraws. */
-  look(hunt = this.value?.shown ?? null) {
+  /** Ask where a hunt stands; the answer redraws. The one asked for last is the one that is wanted. */
+  look(hunt = this.wanted ?? this.value?.shown ?? null) {
+    this.wanted = hunt;
     this.asked = performance.now();
     this.trigger("look", { hunt, mark: shownTable.mark });
   }
@@ -84,13 +88,19 @@ class Hunt {
 
   /** Once a second: ask again, if there is anything to learn and somebody to see it. */
   beat() {
-    if (!huntMode() || document.hidden || !(this.value?.job?.alive || this.value?.other || this.begun)) return;
+    if (!huntMode() || document.hidden || !(this.value?.job?.alive || this.value?.other)) return;
     if (this.asked && performance.now() - this.asked < PATIENCE_MS) return;
     this.look();
   }
 
   render(value) {
-    if (value && value.beat !== this.value?.beat) this.asked = this.acting = this.begun = null;
+    if (value && value.beat !== this.value?.beat) this.asked = this.acting = null;
+    // Answers may overtake each other: one about another hunt than the one wanted is out of date.
+    if (value && this.wanted && value.shown !== this.wanted && value.hunts.some(({ id }) => id === this.wanted)) {
+      setTimeout(() => this.look(), AGAIN_MS);
+      return;
+    }
+    this.wanted = value?.shown ?? null;
     this.value = value;
     const any = Boolean(value?.hunts.length);
     this.empty.hidden = any;
@@ -114,8 +124,9 @@ class Hunt {
     const lines = job?.last_lines.join("\n") ?? "";
     setText(this.log, lines);
     this.log.hidden = !lines || job.last_lines.length < 2;
-    setText(this.other, other ? `“${other.title}” is running: one at a time, so that they don’t slow each other down.` : "");
+    setText(this.otherWords, other ? `“${other.title}” is running: one at a time, so that they don’t slow each other down.` : "");
     this.other.hidden = !other;
+    this.showOther.hidden = !other?.hunt || other.hunt === value.shown;
     this.#buttons();
   }
 
@@ -172,7 +183,7 @@ export function mount({ element, props, trigger, watch }) {
   const update = perFrame(() => view.render(value()));
   watch("value", update);
   view.render(value());
-  const begun = () => (view.begun = true);
+  const begun = (event) => (view.wanted = event.detail.hunt);
   document.addEventListener("lr-hunt-begun", begun);
   const timer = setInterval(() => view.beat(), BEAT_MS);
   const leave = onHuntMode(() => view.look());

@@ -34,6 +34,7 @@ def server(tmp_path_factory, tiny_folder):
         str(tiny_folder),
         LATENTREVISE_CACHE_DIR=str(folder / "cache"),
         LATENTREVISE_OFFLINE="1",
+        HF_HUB_OFFLINE="1",  # a dataset that is not there is then missed at once
         OMP_NUM_THREADS="1",
     ) as running:
         yield running
@@ -233,6 +234,30 @@ def test_a_hunt_whose_process_is_killed_says_so_and_the_rescues_are_audited_as_a
         expect(page.locator("#lr-hunt-table td[data-column=finding]").first).to_be_visible()
         page.locator("#lr-hunt").get_by_role("button", name="Cancel").click()
         expect(state(page)).to_contain_text("cancelled")
+        assert visitor.errors == []
+
+
+def test_a_hunt_that_can_not_begin_says_why_and_older_ones_can_be_shown_again(visit, server):
+    """Goes on with the hunt of the tests before, which is on show when this one is started."""
+    with visit(server, mode="hunt") as visitor:
+        page = visitor.page
+        expect(rows(page)).to_have_count(PROMPTS)
+        page.locator("#lr-hunt-form summary").click()
+        settled(page)
+        page.get_by_label("Problem set").select_option("datasets:")
+        page.get_by_label("Dataset", exact=True).fill("nobody/nothing")
+        expect(page.locator("#lr-hunt-form .lr-hf-code")).to_contain_text("datasets:nobody/nothing")
+        settled(page)
+        page.get_by_role("button", name="Start the hunt").click()
+        expect(page.locator("#lr-hunt-table .lr-hunt-found")).to_be_hidden()
+        expect(state(page)).to_contain_text("failed")
+        expect(page.locator("#lr-hunt .lr-note").first).to_contain_text("could not be loaded")
+        assert found_by_axe(page, "#lr-section-hunt") == []
+        shown = page.get_by_label("Show hunt")
+        older = shown.locator("option").nth(1).get_attribute("value")
+        shown.select_option(older)
+        expect(rows(page)).to_have_count(PROMPTS)
+        expect(shown).to_have_value(older)
         assert visitor.errors == []
 
 
