@@ -66,7 +66,7 @@ class Families {
       passCurve(family),
       line(`Zero-hit at ${value.n}`, family.zero_hit, "prompts"),
       line("Rescued, revised", family.rescued, "zero-hit prompts that were revised"),
-      line("Projected to tokens", family.projected, "zero-hit prompts that were revised"),
+      line("Projected", family.projected, "zero-hit prompts that were revised"),
       line("Unrevised prefix", family.original, "zero-hit prompts that were revised"),
       line(`Hit at ${value.wide}`, family.hit_by_more, "zero-hit prompts that were drawn on"),
     );

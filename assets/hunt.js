@@ -161,7 +161,7 @@ class Hunt {
     this.pause.hidden = !alive || stopping;
     this.cancel.hidden = !alive && job?.state !== "paused";
     this.resume.hidden = alive || done;
-    this.audit.hidden = alive;
+    this.audit.hidden = alive || !this.value.rows; // nothing found yet is nothing to audit
     setText(this.cancel, stopping ? "Cancel now" : "Cancel");
     setText(this.resume, job?.kind === "audit" ? "Go on with the audit" : "Go on");
     for (const node of [this.pause, this.resume, this.cancel, this.audit]) setAttr(node, "aria-disabled", this.acting || (other && node !== this.pause && node !== this.cancel) ? "true" : null);

@@ -106,7 +106,7 @@ def test_where_it_stands():
         "stage": "step 2",
         "left": "about 3 min left",
     }
-    assert status["job"]["alive"] is True
+    assert (status["job"]["alive"], status["rows"]) == (True, 3)
     # A progress file that a kill left behind says nothing of now.
     died = status_payload([("h", "h")], "h", job(JobState.DIED, code=-9), parts, rows=3)
     assert (died["progress"]["left"], died["progress"]["stage"], died["progress"]["done"]) == ("", "", 3)

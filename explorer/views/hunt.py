@@ -155,6 +155,7 @@ def status_payload(
         "shown": shown,
         "job": None if job is None else _job(job, rows),
         "progress": _progress(job, progress, rows),
+        "rows": rows,
         "other": None if other is None else {"title": other.title, "hunt": other_hunt},
         "mark": mark,
         "beat": beat,
