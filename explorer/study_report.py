@@ -76,6 +76,8 @@ def searched_arms(rows: Sequence[dict]) -> list[dict]:
             n, correct = sum(row["n"] for row in mine), sum(row["correct"] for row in mine)
             found.append(
                 {
+                    "arm": arm.name,
+                    "point": point,
                     "name": arm.name if len(arm.points) == 1 else f"{arm.name}, step {point}",
                     "group": arm.group,
                     "words": arm.words if len(arm.points) == 1 else f"{arm.words}; from step {point}",
@@ -218,7 +220,16 @@ def short(figures: dict, best: tuple | None) -> list[str]:
     found = [f"Zero-hit at N = {figures['base']['settings']['sampling']['n']}: {_rate(whole['zero_hit'])}."]
     if best is not None:
         arm, point = best
-        found.append(f"Best in the search, by continuations correct: {arm.words}, from step {point}.")
+        mine = [one for one in figures["search"] if one["arm"] == arm.name and one["point"] == point]
+        correct, false = mine[0]["continuations"]["x"], mine[0]["false"]
+        found.append(
+            f"Best in the search, by continuations correct: {arm.words}, from step {point}; {false} of its {correct} "
+            "correct ones rest on a false equation."
+        )
+    tried = [f"{max(one['rescued']['n'] for one in figures['search'])} in the search"] if figures["search"] else []
+    tried += [f"{one['problems']} in the confirmation of “{name}”" for name, one in figures["confirm"].items()]
+    if tried:
+        found.append(f"Of the zero-hit problems so many were used: {', '.join(tried)}.")
     groups = {group: [one for one in figures["search"] if one["group"] == group] for group in (UNREVISED, DECOY)}
     for name, one in figures["confirm"].items():
         revised = Rate(**one["arms"]["revised"]["problems"])
