@@ -197,6 +197,7 @@ def test_space_plays_to_the_end_and_speed_is_obeyed(opened):
     page.select_option(".lr-s-speed", "0.5")  # slow, so that it plays still when we look
     page.focus(".lr-s-map-surface")
     page.keyboard.press("Space")
+    page.wait_for_function("lrPaces.length")  # the first step is under way, however late its frame came
     assert page.get_by_role("button", name="Pause (Space)").count() == 1
     page.select_option(".lr-s-speed", "4")
     page.wait_for_function(f"{STAGE}.point() === 4")
