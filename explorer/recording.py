@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from explorer.audit import decoy_control
-from explorer.auditing import audit_run
 from explorer.equations import find_equations
 from explorer.errors import UserError
 from explorer.pipeline import Run, load_model
@@ -51,7 +50,6 @@ class Recipe:
     split: str = "auto"
     curve: tuple[int, ...] = ()
     decoy: bool = False
-    audit: bool = False
 
 
 def arm(run: Run, start: Start = Start.REVISED) -> list[Continuation]:
@@ -128,7 +126,6 @@ RECIPES: tuple[Recipe, ...] = (
         clean,
         curve=(0, 2, 4, 6, 8),
         decoy=True,
-        audit=True,
     ),
     Recipe(
         "handed-over",
@@ -138,7 +135,6 @@ RECIPES: tuple[Recipe, ...] = (
         "two-step-10",
         smuggled,
         decoy=True,
-        audit=True,
     ),
     Recipe(
         "too-large-a-step",
@@ -208,11 +204,8 @@ def record(recipe: Recipe, model, judge: Judge, say: Callable[[str], None] = lam
     if recipe.decoy:
         for _ in decoy_control(run, judge, len(run.steps), recipe.after):
             pass
-    if recipe.audit:
-        for _ in audit_run(run, judge):
-            pass
     counts = {start.value: f"{correct(arm(run, start))} of {len(arm(run, start))}" for start in Start}
-    decoys = [f"{c.kind} {c.target}: {correct(c.continuations)} of {len(c.continuations)}" for c in run.controls]
+    decoys = [f"decoy {c.target}: {correct(c.continuations)} of {len(c.continuations)}" for c in run.controls]
     loops = sum(is_degenerate(item.token_ids) for item in arm(run))
     say(f"{recipe.id}: {counts} {decoys} changed {changed(run):.0%}, loops {loops}, markers {markers(arm(run)):.2f}")
     if not recipe.shows(run):
