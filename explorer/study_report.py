@@ -19,7 +19,7 @@ from explorer.hunt import read_config, read_results
 from explorer.hunt_table import Rate, rate, summarise
 from explorer.statistics import apart, sign_test
 from explorer.store import find_runs, load_run, write_atomic
-from explorer.study import ARMS, DECOY, SEARCH_FILE, UNREVISED, best_arm, confirmed_arms, read_rows
+from explorer.study import ARMS, SEARCH_FILE, best_arm, confirmed_arms, read_rows
 
 REPORT, FIGURES = "report.md", "study.json"
 COMMAND = "python -m explorer.study --out study"
@@ -95,7 +95,7 @@ def searched_arms(rows: Sequence[dict]) -> list[dict]:
     return found
 
 
-def confirmed_arm(folder: Path, words_: str) -> dict:
+def confirmed_arm(folder: Path, setting: str) -> dict:
     """The audits of one setting's runs, counted: per arm the problems with a correct continuation and the
     continuations; the findings; paired tests over problems."""
     audits: list[Audit] = []
@@ -129,7 +129,7 @@ def confirmed_arm(folder: Path, words_: str) -> dict:
             paired[name] = {"only_revised": wins, "only_other": losses, "p": sign_test(first, second)}
     counted = Counter(audit.finding for audit in audits)
     return {
-        "words": words_,
+        "words": setting,
         "problems": len(audits),
         "arms": arms,
         "paired": paired,
@@ -218,10 +218,9 @@ def short(figures: dict, best: tuple | None) -> list[str]:
     """What the figures say, by rules."""
     whole = figures["base"]["families"][-1]
     found = [f"Zero-hit at N = {figures['base']['settings']['sampling']['n']}: {_rate(whole['zero_hit'])}."]
-    if best is not None:
-        arm, point = best
-        mine = [one for one in figures["search"] if one["arm"] == arm.name and one["point"] == point]
-        correct, false = mine[0]["continuations"]["x"], mine[0]["false"]
+    chosen = [one for one in figures["search"] if best and (one["arm"], one["point"]) == (best[0].name, best[1])]
+    for one in chosen:
+        (arm, point), correct, false = best, one["continuations"]["x"], one["false"]
         found.append(
             f"Best in the search, by continuations correct: {arm.words}, from step {point}; {false} of its {correct} "
             "correct ones rest on a false equation."
@@ -230,7 +229,6 @@ def short(figures: dict, best: tuple | None) -> list[str]:
     tried += [f"{one['problems']} in the confirmation of “{name}”" for name, one in figures["confirm"].items()]
     if tried:
         found.append(f"Of the zero-hit problems so many were used: {', '.join(tried)}.")
-    groups = {group: [one for one in figures["search"] if one["group"] == group] for group in (UNREVISED, DECOY)}
     for name, one in figures["confirm"].items():
         revised = Rate(**one["arms"]["revised"]["problems"])
         for other in ("fresh", "unrevised", "decoy", "projected"):
@@ -246,7 +244,7 @@ def short(figures: dict, best: tuple | None) -> list[str]:
             found.append(f"{name}: revised {revised.words} of problems; {CONFIRMED[other]} {rival.words} {said}.")
         reasoned = one["findings"][Finding.REASONED.value]
         found.append(f"{name}: the audit calls {reasoned} of {one['problems']} problems reached by reasoning.")
-    if not figures["confirm"] and any(groups.values()):
+    if not figures["confirm"] and figures["search"]:
         found.append("The confirmation has not been run.")
     return found
 
