@@ -1,0 +1,247 @@
+"""A training's folder: what was asked, on what, how it goes, what came of it. Everything that a page, a second process
+or a later day needs to know lies here; nothing is asked of the process that trains.
+
+```
+training.json        what was asked and of which model; a folder holds one training
+data.jsonl           the rows, with exact token ids and where each comes from
+metrics.jsonl        one line for each logged update: {"update", "seconds", …what the trainer logs}
+held-out.jsonl       one line for each look at held-out problems: {"update", "n", "correct", "texts"}
+completions/         sampled groups (GRPO), TRL's Parquet files
+progress.json        {"state", "update", "updates", "seconds_left", "stage", "at"}
+checkpoints/         checkpoint-N, as the trainer leaves them
+model/               the trained model, merged, ready for `--model`; last of all, so it is whole or not there
+result.json          how it ended
+```
+
+What it does not do: train. It imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from explorer.errors import UserError
+from explorer.files import write_atomic
+from explorer.records import ModelInfo, Record
+from explorer.training.request import TrainRequest
+from explorer.training.traces import TraceFilter, TrainingTrace
+
+TRAINING_FILE, DATA_FILE, METRICS_FILE, HELD_OUT_FILE = "training.json", "data.jsonl", "metrics.jsonl", "held-out.jsonl"
+PROGRESS_FILE, RESULT_FILE = "progress.json", "result.json"
+CHECKPOINTS, MODEL, COMPLETIONS = "checkpoints", "model", "completions"
+PROGRESS_S = 0.3
+
+
+class TrainingConfig(Record):
+    """`training.json`: what was asked, the model that is trained, the rows by count and hash, the problems by name."""
+
+    schema_version: int = 1
+    request: TrainRequest
+    filter: TraceFilter = TraceFilter()
+    model: ModelInfo
+    model_path: str = ""
+    problems: str = ""
+    held_out: str = ""
+    rows: int = 0
+    rows_sha256: str = ""
+    tool_version: str = ""
+
+
+def write_config(folder: Path, config: TrainingConfig) -> None:
+    """Write `training.json`, or find that the same one is there.
+
+    Raises:
+        UserError: the folder holds another training, or something else.
+    """
+    path = folder / TRAINING_FILE
+    if path.exists():
+        before = read_config(folder)
+        if before != config:
+            raise UserError(
+                f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or repeat "
+                "that training's own command to go on with it."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty and holds no training: choose another folder.")
+    write_atomic(path, config.model_dump_json(indent=1).encode())
+
+
+def read_config(folder: Path) -> TrainingConfig:
+    """What a folder's training was asked for. Raises `UserError` if there is none that can be read."""
+    try:
+        return TrainingConfig.model_validate_json((folder / TRAINING_FILE).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no training: choose the folder of one.") from None
+    except (OSError, ValidationError, ValueError) as error:
+        raise UserError(f"{folder / TRAINING_FILE} can't be read: it is damaged, or of another version.") from error
+
+
+def difference(a: TrainingConfig, b: TrainingConfig) -> str:
+    """The first thing in which two trainings differ, for a sentence."""
+    for name, one in a.request.model_dump(mode="json").items():
+        other = b.request.model_dump(mode="json")[name]
+        if one != other:
+            return f"{name.replace('_', ' ')} {one} there, {other} asked"
+    if a.model != b.model:
+        return f"model {a.model.id} there, {b.model.id} asked"
+    return "other rows" if a.rows_sha256 != b.rows_sha256 else "other problems or another filter"
+
+
+def data_bytes(rows: Iterable[TrainingTrace]) -> bytes:
+    """Rows as JSON lines."""
+    return "".join(row.model_dump_json() + "\n" for row in rows).encode()
+
+
+def read_rows(folder: Path) -> list[TrainingTrace]:
+    """The rows of a training; none where it has none."""
+    path = folder / DATA_FILE
+    lines = path.read_bytes().splitlines() if path.exists() else ()
+    return [TrainingTrace.model_validate_json(line) for line in lines]
+
+
+# -- what it writes while it runs ------------------------------------------------------------------
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Add one line in a single write; a kill can tear the last line only, and `read_lines` leaves that out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(json.dumps(values, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a file that `append_line` made; none where it is not there."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    found = []
+    for line in content.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def forget_after(path: Path, update: int) -> None:
+    """Drop the lines of later updates: a resumed training does these again. Also mends a torn last line."""
+    if path.exists():
+        kept = [line for line in read_lines(path) if line.get("update", 0) <= update]
+        write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+
+
+class Progress:
+    """`progress.json`, written at most three times a second. A process that was killed leaves it at running."""
+
+    def __init__(self, folder: Path, updates: int):
+        self._path, self.updates = folder / PROGRESS_FILE, updates
+        self._written, self._begun, self._from = 0.0, time.monotonic(), 0
+
+    def begin(self, update: int) -> None:
+        """From here on the clock that estimates runs."""
+        self._begun, self._from = time.monotonic(), update
+
+    def tell(self, update: int, stage: str, state: str = "running", now: bool = False) -> None:
+        """Write down where it stands."""
+        if not now and time.monotonic() - self._written < PROGRESS_S:
+            return
+        done, left = update - self._from, None
+        if done > 0 and state == "running":
+            left = round((time.monotonic() - self._begun) / done * (self.updates - update), 1)
+        values = {
+            "schema_version": 1,
+            "pid": os.getpid(),
+            "state": state,
+            "update": update,
+            "updates": self.updates,
+            "stage": stage,
+            "seconds_left": left,
+            "at": round(time.time(), 1),
+        }
+        write_atomic(self._path, json.dumps(values).encode(), sync=False)
+        self._written = time.monotonic()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON object; an empty one where there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Whole checkpoints, oldest first, as (update, folder). One that a kill left incomplete is not among them."""
+    found = []
+    for path in (folder / CHECKPOINTS).glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if number.isdigit() and is_whole(path):
+            found.append((int(number), path))
+    return sorted(found)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all that resuming needs, and its weights as long as they say they are."""
+    state = read_json(checkpoint / "trainer_state.json")
+    weights = [*checkpoint.glob("*.safetensors")]
+    needed = [checkpoint / name for name in ("optimizer.pt", "scheduler.pt")]
+    return (
+        str(state.get("global_step", "")) == checkpoint.name.removeprefix("checkpoint-")
+        and bool(weights)
+        and all(map(_safetensors_whole, weights))
+        and all(path.exists() and path.stat().st_size > 0 for path in needed)
+    )
+
+
+def _safetensors_whole(path: Path) -> bool:
+    """Whether a file is as long as its own header says (a cut one is shorter)."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > 100_000_000:
+                return False
+            header = json.loads(file.read(length))
+        ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
+
+
+def incomplete(folder: Path) -> list[Path]:
+    """Checkpoints that a kill left torn."""
+    whole = {path for _, path in checkpoints(folder)}
+    return sorted(path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path not in whole)
+
+
+def put_aside(paths: Sequence[Path]) -> None:
+    """Rename torn checkpoints so that nothing takes them for whole ones; nothing is deleted."""
+    for path in paths:
+        target = path.with_name(f"torn-{path.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        shutil.move(str(path), str(target))
+
+
+def finished(folder: Path) -> bool:
+    """Whether the training is done and its model there."""
+    return read_json(folder / RESULT_FILE).get("state") == "done" and (folder / MODEL / "config.json").is_file()
+
+
+def find_trainings(root: Path) -> list[Path]:
+    """Folders of trainings right in a folder, newest first."""
+    found = [path.parent for path in root.glob(f"*/{TRAINING_FILE}") if not path.parent.name.startswith(".")]
+    return sorted(found, key=lambda path: (path / TRAINING_FILE).stat().st_mtime, reverse=True)
