@@ -66,8 +66,8 @@ def write_config(folder: Path, config: TrainingConfig) -> None:
         before = read_config(folder)
         if before != config:
             raise UserError(
-                f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or repeat "
-                "that training's own command to go on with it."
+                f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or "
+                "repeat that training's own command to go on with it."
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

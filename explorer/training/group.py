@@ -91,7 +91,7 @@ def preview(
 
 
 def off_policy_weight(log_p: float, c: float) -> float:
-    """p / (p + c) of a token of log-probability `log_p` (nats): what stands for the importance ratio. 1 where c is 0."""
+    """p / (p + c) of a token of log-probability `log_p` (nats), in the importance ratio's place; 1 where c is 0."""
     p = exp(log_p)
     return p / (p + c) if c else 1.0
 
