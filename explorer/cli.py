@@ -1,5 +1,5 @@
-"""The headless verbs: `python -m explorer revise …`, `export …` and `bench …`. They call the same functions as the
-page.
+"""The headless verbs: `python -m explorer revise …`, `hunt …`, `export …` and so on. They call the same functions as
+the page.
 
 Exit code 0 on success, 2 on bad arguments or input with one clear line on standard error, 130 when interrupted, with
 everything finished kept. Progress goes to standard error; the last line of standard output is what a script wants to
@@ -14,7 +14,6 @@ import json
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
+from explorer.cli_training import evaluate, train
 from explorer.errors import UserError, describe
+from explorer.progress import Progress
 from explorer.records import (
     Hull,
     Projection,
@@ -299,6 +300,10 @@ def export(
     print(json.dumps({"rows": rows, "format": form, "file": str(out)}) if as_json else f"{rows} row(s) written\n{out}")
 
 
+app.command()(train)
+app.command()(evaluate)
+
+
 @app.command()
 def bench(
     model: Model = None,
@@ -377,34 +382,6 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
     if trace.message:
         lines.append(f"  {trace.message}")
     return lines
-
-
-class Progress:
-    """One line on standard error that rewrites itself on a terminal, or a line per change of subject elsewhere."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._last, self._subject, self._width = 0.0, "", 0
-
-    def __call__(self, text: str, share: float | None = None) -> None:
-        """Show where it stands; share in 0..1 or None."""
-        line = text if share is None else f"{text} ({100 * share:.0f} %)"
-        subject = text.split(":")[0]
-        now = time.monotonic()
-        if self._terminal:
-            if now - self._last > 0.1 or subject != self._subject:
-                print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
-                self._width, self._last = len(line), now
-        elif subject != self._subject or now - self._last > 10:
-            print(line, file=sys.stderr, flush=True)
-            self._last = now
-        self._subject = subject
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._terminal and self._width:
-            print(file=sys.stderr)
-            self._width = 0
 
 
 def _share(state) -> float:

@@ -167,7 +167,7 @@ def leak(trace: Trace, item: Continuation) -> float | None:
 
 
 def _log_p(trace: Trace) -> dict[tuple[int, ...], float | None]:
-    """log p of the rescued texts that were measured, by their token ids; `leaks.py` has them in the order of `after`."""
+    """log p of the rescued texts that were measured, by token ids; `leaks.py` has them in the order of `after`."""
     if trace.leaks is None:
         return {}
     correct = [

@@ -1,0 +1,76 @@
+"""What SFT, DPO and GRPO share: the trainer's settings by device, and the rows as token ids.
+
+Logging goes to files only: no tracker is asked for, whatever is installed.
+
+What it does not do: train.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer.training.folder import CHECKPOINTS
+from explorer.training.request import TrainRequest
+from explorer.training.traces import TrainingTrace
+
+IGNORED = -100
+
+
+def settings(request: TrainRequest, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Arguments that all of TRL's settings take."""
+    cuda = device.type == "cuda"
+    return {
+        "output_dir": str(folder / CHECKPOINTS),
+        "max_steps": request.updates,
+        "learning_rate": request.rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": min(5, request.updates // 10),
+        "seed": request.seed,
+        "data_seed": request.seed,
+        "bf16": cuda and torch.cuda.is_bf16_supported(),
+        "fp16": cuda and not torch.cuda.is_bf16_supported(),
+        "use_cpu": device.type == "cpu",
+        "gradient_checkpointing": cuda,  # TRL has it on
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "steps",
+        "save_steps": request.save_every,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": cuda,
+        "ddp_find_unused_parameters": False,
+    }
+
+
+def quiet(trainer):
+    """The trainer without the callback that prints what `watch.py` writes down."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def completion_ids(trace: TrainingTrace, end_id: int) -> list[int]:
+    """A trace's completion as it is trained on: with the end token if the model ended it itself."""
+    return [*trace.completion_ids, end_id] if trace.finished else list(trace.completion_ids)
+
+
+def failed_ids(trace: TrainingTrace, end_id: int) -> list[int]:
+    """The rollout that failed, likewise."""
+    return [*trace.failed_ids, end_id] if trace.failed_finished else list(trace.failed_ids)
+
+
+def labelled(trace: TrainingTrace, end_id: int, mask_prefix: bool) -> dict[str, list[int]]:
+    """One row of SFT: all ids, and the ids that a loss is taken of, −100 elsewhere: on the prompt always, on the
+    replayed prefix of a rescued trace where asked (Prefix-RFT, arXiv 2507.01679)."""
+    prompt, completion = list(trace.prompt_ids), completion_ids(trace, end_id)
+    hidden = len(prompt) + (trace.prefix_tokens if mask_prefix else 0)
+    ids = prompt + completion
+    return {"input_ids": ids, "labels": [IGNORED] * hidden + ids[hidden:]}

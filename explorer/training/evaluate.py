@@ -1,0 +1,300 @@
+"""How often a model is right, measured the same way before and after a training: pass@k over a problem set, length,
+loops, and one check that nothing else broke.
+
+Rollouts are a hunt's (`hunt.py`), so an evaluation goes on where it was stopped and can be opened like one. Rates of
+problems carry Wilson's 95 % interval; pass@k, a mean over problems whose rollouts hang together, a bootstrap over
+problems (10,000 draws, fixed seed). Two models are compared problem by problem: the mean difference of pass@1 with its
+bootstrap interval, and an exact sign test over the problems that differ.
+
+The unrelated check: short questions of general knowledge (assets/unrelated.jsonl), never trained on; the mean negative
+log-likelihood of their answers, nats per token.
+
+What it does not do: revise or train anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from explorer.errors import UserError
+from explorer.files import write_atomic
+from explorer.hunt import Hunt, HuntConfig, folder_name, read_results
+from explorer.hunting import own_device, sentence, share, soft_interrupt
+from explorer.model import LanguageModel
+from explorer.pipeline import load_model
+from explorer.problem_sets import problem_set, usable
+from explorer.records import ModelInfo, Record, RevisionConfig, SamplingConfig
+from explorer.settings import read_settings
+from explorer.statistics import is_degenerate, pass_at_k, split_test, wilson_interval
+from explorer.store import load_run
+
+EVALUATION_FILE = "evaluation.json"
+UNRELATED = Path(__file__).resolve().parents[2] / "assets" / "unrelated.jsonl"
+DRAWS = 10_000
+
+
+class Value(Record):
+    """A mean with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Counted(Record):
+    """x of n, with Wilson's 95 % interval."""
+
+    x: int
+    n: int
+    low: float
+    high: float
+
+
+class Evaluation(Record):
+    """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`. `hit` are problems with
+    at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count rollouts; `unrelated` is in nats
+    per token, lower is better."""
+
+    schema_version: int = 1
+    model: ModelInfo
+    problems: str
+    sampling: SamplingConfig
+    correct: dict[str, int]
+    pass_at: dict[int, Value]
+    hit: Counted
+    rollouts: Counted
+    tokens: float
+    loops: Counted
+    cut_off: Counted
+    unrelated: Value | None = None
+    passed_over: int = 0
+    against: Comparison | None = None
+
+
+class Comparison(Record):
+    """This model against another on the same problems. `newly_solved`: problems without a hit there and with one here;
+    `of_zero_hit`: how many had none there. `p` is the sign test's."""
+
+    model: str
+    difference: Value
+    better: int
+    worse: int
+    p: float
+    newly_solved: Counted
+    lost: Counted
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Counts over all rollouts of an evaluation."""
+
+    rollouts: int
+    tokens: int
+    loops: int
+    cut_off: int
+
+
+def counted(x: int, n: int) -> Counted:
+    """x of n with its interval."""
+    low, high = wilson_interval(x, n)
+    return Counted(x=x, n=n, low=low, high=high)
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> Value:
+    """The mean of some values and the 2.5 and 97.5 % quantiles of the means of resamples of them."""
+    drawn = np.asarray(values, dtype=np.float64)
+    if not len(drawn):
+        return Value(value=0.0, low=0.0, high=1.0)
+    places = np.random.default_rng(seed).integers(0, len(drawn), size=(DRAWS, len(drawn)))
+    low, high = np.quantile(drawn[places].mean(axis=1), (0.025, 0.975))
+    return Value(value=float(drawn.mean()), low=float(low), high=float(high))
+
+
+def compare(mine: Mapping[str, int], other: Mapping[str, int], n: int, name: str) -> Comparison:
+    """Two models over the same problems, `n` rollouts each.
+
+    Raises:
+        UserError: they are of different problems.
+    """
+    if mine.keys() != other.keys():
+        raise UserError("These evaluations are of different problems: evaluate both on the same set.")
+    pairs = [(mine[problem], other[problem]) for problem in sorted(mine)]
+    better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+    zero = [a for a, b in pairs if b == 0]
+    hit = [a for a, b in pairs if b > 0]
+    return Comparison(
+        model=name,
+        difference=bootstrap([(a - b) / n for a, b in pairs]),
+        better=better,
+        worse=worse,
+        p=split_test(better, worse),
+        newly_solved=counted(sum(a > 0 for a in zero), len(zero)),
+        lost=counted(sum(a == 0 for a in hit), len(hit)),
+    )
+
+
+Evaluation.model_rebuild()
+
+
+def evaluate(
+    problems: str,
+    out: Path,
+    sampling: SamplingConfig,
+    model: Mapping[str, str | None],
+    tell: Callable[[str, float | None], None],
+    against: Path | None = None,
+    limit: int | None = None,
+) -> tuple[list[str], dict]:
+    """Evaluate a model, or go on with an evaluation.
+
+    Args:
+        problems: name of the set, see `problem_sets.problem_set`.
+        out: the evaluation's folder.
+        sampling: N, temperature and so on.
+        model: model, dtype and device as `read_settings` takes them.
+        tell: called with a sentence and a share of the whole.
+        against: folder of another evaluation of the same problems.
+        limit: only the first so many.
+
+    Returns:
+        (lines for people, the evaluation as plain values).
+
+    Raises:
+        UserError: bad input; the sentence says what to do.
+        KeyboardInterrupt: it was asked to stop, and did.
+    """
+    from explorer.verdict import Judge
+
+    if limit is not None and limit < 1:
+        raise UserError("--limit must be 1 or more.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose a folder for the evaluation.")
+    other = read_evaluation(against) if against else None
+    found = usable(problems, problem_set(problems, sampling.seed), False)[:limit]
+    rank, world, local = share()
+    settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
+    language_model = load_model(settings, progress=lambda part, text: tell(text, part))
+    config = HuntConfig(
+        problems=problems, model=language_model.info, sampling=sampling, config=RevisionConfig(), failed=0
+    )
+    state = None
+    with Judge() as judge, soft_interrupt() as stop:
+        for state in Hunt(language_model, found, config, out, judge, rank, world).run(stop.is_set):
+            tell(sentence(state), state.done / max(1, state.total))
+    if state is None or state.done < state.total:
+        raise KeyboardInterrupt
+    results = {result.problem: result for result in read_results(out)}
+    if world > 1 and len(results) < len(found):  # another process is not done yet; the last one counts
+        return [], {}
+    tell("Unrelated questions", None)
+    evaluation = count(out, found, config, unrelated(language_model))
+    if other is not None:
+        if other.sampling != sampling:
+            raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")
+        evaluation = evaluation.model_copy(
+            update={"against": compare(evaluation.correct, other.correct, sampling.n, other.model.id)}
+        )
+    plain = evaluation.model_dump(mode="json")
+    write_atomic(out / EVALUATION_FILE, json.dumps(plain, indent=1, ensure_ascii=False).encode())
+    return words(evaluation), plain
+
+
+def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None) -> Evaluation:
+    """Count what lies in an evaluation's folder."""
+    results = {result.problem: result for result in read_results(out)}
+    judged = [results[problem.id] for problem in problems if not results[problem.id].error]
+    n = config.sampling.n
+    texts = [texts_of(out / folder_name(result.problem)) for result in judged]
+    total = Texts(*(sum(getattr(one, name) for one in texts) for name in ("rollouts", "tokens", "loops", "cut_off")))
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= n]
+    return Evaluation(
+        model=config.model,
+        problems=config.problems,
+        sampling=config.sampling,
+        correct={result.problem: result.before.correct for result in judged},
+        pass_at={k: bootstrap([pass_at_k(n, result.before.correct, k) for result in judged]) for k in ks},
+        hit=counted(sum(result.before.correct > 0 for result in judged), len(judged)),
+        rollouts=counted(sum(result.before.correct for result in judged), total.rollouts),
+        tokens=round(total.tokens / max(1, total.rollouts), 2),
+        loops=counted(total.loops, total.rollouts),
+        cut_off=counted(total.cut_off, total.rollouts),
+        unrelated=knows,
+        passed_over=len(problems) - len(judged),
+    )
+
+
+def texts_of(run: Path) -> Texts:
+    """Counts over the rollouts of one problem."""
+    before = load_run(run, with_trajectory=False)[0].before
+    return Texts(
+        rollouts=len(before),
+        tokens=sum(len(item.token_ids) for item in before),
+        loops=sum(is_degenerate(item.token_ids) for item in before),
+        cut_off=sum(item.finish.value == "length" for item in before),
+    )
+
+
+def unrelated(model: LanguageModel) -> Value:
+    """Mean negative log-likelihood of the answers to unrelated questions, nats per token, by question."""
+    nothing = model.rows(())
+    losses = []
+    for line in UNRELATED.read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        context = model.read(model.prompt(item["question"]).token_ids)
+        ids = model.encode(item["answer"])
+        losses.append(-model.log_probability(context, nothing, ids, len(ids)))
+    return bootstrap(losses)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """An evaluation from its folder.
+
+    Raises:
+        UserError: there is none, it is not done, or its file is damaged.
+    """
+    try:
+        return Evaluation.model_validate_json((folder / EVALUATION_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"There is no finished evaluation in {folder}: evaluate that model first.") from None
+    except ValidationError as error:
+        raise UserError(f"{folder / EVALUATION_FILE} is damaged: use a whole copy of it.") from error
+
+
+def percent(value: Value | Counted) -> str:
+    """12.5 % (8.1–17.9 %)."""
+    middle = value.x / max(1, value.n) if isinstance(value, Counted) else value.value
+    return f"{100 * middle:.1f} % ({100 * value.low:.1f}–{100 * value.high:.1f} %)"
+
+
+def words(one: Evaluation) -> list[str]:
+    """An evaluation for people."""
+    s = one.sampling
+    lines = [
+        f"{one.model.id} ({one.model.dtype}); {one.problems}: {len(one.correct)} problems, N {s.n}, temperature "
+        f"{s.temperature:g}, top-p {s.top_p:g}, at most {s.max_new_tokens} tokens, seed {s.seed}",
+        *(f"  pass@{k:<3} {percent(value)}" for k, value in one.pass_at.items()),
+        f"  problems hit at least once: {one.hit.x} of {one.hit.n}, {percent(one.hit)}",
+        f"  mean length {one.tokens:.1f} tokens; in loops {one.loops.x} of {one.loops.n}; cut off "
+        f"{one.cut_off.x} of {one.cut_off.n}",
+    ]
+    if one.unrelated:
+        u = one.unrelated
+        lines.append(f"  unrelated answers: {u.value:.3f} nats per token ({u.low:.3f}–{u.high:.3f}), lower is better")
+    if one.passed_over:
+        lines.append(f"  passed over: {one.passed_over}")
+    if one.against:
+        a = one.against
+        lines += [
+            f"against {a.model}: pass@1 {100 * a.difference.value:+.1f} points "
+            f"({100 * a.difference.low:+.1f} to {100 * a.difference.high:+.1f}); better on {a.better} problems, "
+            f"worse on {a.worse} (p = {a.p:.3g})",
+            f"  zero-hit there and hit here: {a.newly_solved.x} of {a.newly_solved.n}; hit there and lost: "
+            f"{a.lost.x} of {a.lost.n}",
+        ]
+    return [*lines, "intervals: 95 %, over problems by bootstrap, counts by Wilson"]

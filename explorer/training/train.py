@@ -1,0 +1,401 @@
+"""The `train` verb: traces in, a trained model out; the same command goes on where it stood.
+
+Everything that can be refused is refused before a weight moves: no traces, another model's, rows too long, too little
+memory or disk, a folder that holds something else. The first Ctrl-C (SIGINT) ends it after the update under way and
+keeps a checkpoint; a kill loses what came after the last one, and a checkpoint that it tore is put aside.
+
+Under `accelerate launch` every process runs this; the first one writes.
+
+What it does not do: the training itself (`sft.py`, `dpo.py`, `grpo.py`, and TRL).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from explorer.errors import UserError, describe
+from explorer.files import write_atomic
+from explorer.hunting import own_device, share, soft_interrupt
+from explorer.problem_sets import problem_set, usable
+from explorer.records import Problem
+from explorer.settings import Settings, read_settings
+from explorer.training import folder as files
+from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
+from explorer.training.folder import TrainingConfig
+from explorer.training.request import Inject, Method, TrainRequest
+from explorer.training.traces import Chosen, TraceFilter, TrainingTrace, choose, read_candidates
+
+Tell = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks for: folders of runs, sets of problems by name, what passes, how to train."""
+
+    request: TrainRequest
+    wanted: TraceFilter
+    runs: Sequence[Path]
+    problems: str = ""
+    held_out: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is trained on: rows, prompts of GRPO, held-out problems; and what was left out, by reason."""
+
+    rows: tuple[TrainingTrace, ...]
+    problems: tuple[Problem, ...]
+    held_out: tuple[Problem, ...]
+    left_out: dict[str, int]
+
+
+def gather(asked: Asked) -> Material:
+    """Choose the rows and problems of a training. Needs no model.
+
+    Raises:
+        UserError: nothing to train on, or nothing that can be read; the sentence tells what was left out and why.
+    """
+    request = asked.request
+    if not asked.runs and not (request.method is Method.GRPO and asked.problems):
+        raise UserError("Give folders of runs with --runs: a run, a hunt, or a folder of runs.")
+    found, runs = read_candidates(asked.runs) if asked.runs else ([], 0)
+    chosen = choose(found, request.traces, asked.wanted, runs)
+    rows, left = list(chosen.traces), dict(chosen.left_out)
+    if request.method is Method.DPO:
+        rows = _without(rows, left, lambda row: bool(row.failed_ids), "no failed rollout to set against it")
+    if request.method is Method.GRPO:
+        rows = _without(
+            rows, left, lambda row: len(row.completion_ids) < request.max_new_tokens, "longer than a rollout"
+        )
+        rows = [] if request.inject is Inject.NEVER else rows
+    else:
+        longest = request.max_tokens
+        rows = _without(
+            rows, left, lambda row: len(row.prompt_ids) + len(row.completion_ids) < longest, "longer than --max-tokens"
+        )
+    problems = _problems(asked.problems, request) if request.method is Method.GRPO else ()
+    if request.method is Method.GRPO and not problems:
+        problems = tuple(
+            {
+                row.question: Problem(id=row.problem_id, question=row.question, answer=row.answer, family=row.family)
+                for row in (rows or chosen.traces)
+            }.values()
+        )
+    if not problems if request.method is Method.GRPO else not rows:
+        raise UserError(nothing(chosen, len(found), left))
+    return Material(tuple(rows), problems, _held_out(asked, rows, problems), left)
+
+
+def _without(rows: list, left: dict[str, int], holds: Callable[[TrainingTrace], bool], why: str) -> list:
+    kept = [row for row in rows if holds(row)]
+    if len(kept) < len(rows):
+        left[why] = left.get(why, 0) + len(rows) - len(kept)
+    return kept
+
+
+def nothing(chosen: Chosen, found: int, left: Mapping[str, int]) -> str:
+    """Why there is nothing to train on, in a sentence."""
+    if not found:
+        return (
+            f"No correct text in {chosen.runs} run(s): nothing was rescued there and no rollout was right. Hunt more "
+            "problems, or train on other runs."
+        )
+    why = ", ".join(f"{count} {reason}" for reason, count in left.items())
+    if not why:
+        return f"None of the {found} correct texts is of the kind asked for: choose other traces (--traces both)."
+    return f"No trace is left of {found}: {why}. Let more through."
+
+
+def _problems(name: str, request: TrainRequest) -> tuple[Problem, ...]:
+    if not name:
+        return ()
+    return usable(name, problem_set(name, request.seed), False)
+
+
+def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Problems that no update sees, drawn by the seed; of the set named, else of the one that is trained on."""
+    request = asked.request
+    name = asked.held_out or asked.problems or "bank"
+    if not request.held_out or not request.eval_every:
+        return ()
+    trained = {row.question for row in rows}
+    if asked.held_out:  # of a set of its own all prompts may be trained on
+        trained |= {problem.question for problem in problems}
+    free = [problem for problem in _problems(name, request) if problem.question not in trained]
+    return tuple(random.Random(request.seed).sample(free, min(request.held_out, len(free))))
+
+
+# -- before it begins ------------------------------------------------------------------------------
+
+
+def prepared(asked: Asked, material: Material) -> tuple[Problem, ...]:
+    """The prompts of GRPO less those that are held out of the same set."""
+    if asked.held_out:
+        return material.problems
+    kept = {problem.question for problem in material.held_out}
+    return tuple(problem for problem in material.problems if problem.question not in kept)
+
+
+def sizes(rows: Sequence[TrainingTrace]) -> list[tuple[int, int]]:
+    """(prompt tokens, completion tokens) of each row."""
+    return [(len(row.prompt_ids), len(row.completion_ids) + 1) for row in rows]
+
+
+def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[str]:
+    """What a training amounts to, for people."""
+    request = asked.request
+    runs = len(asked.runs)
+    problems = len({row.problem_id for row in material.rows})
+    lines = [
+        f"{request.method.value}, {request.adapter.value}, {request.updates} updates, learning rate {request.rate:g}",
+        f"  traces: {len(material.rows)} of {problems} problem(s) from {runs} folder(s)"
+        + "".join(f"; left out: {count} {why}" for why, count in material.left_out.items()),
+    ]
+    if request.method is Method.GRPO:
+        lines.append(f"  prompts: {len(prepared(asked, material))}, groups of {request.group}")
+    if estimated.epochs is not None:
+        lines.append(f"  each row is seen {estimated.epochs:g} times")
+    lines += [
+        f"  tokens with a loss: {estimated.trained_tokens:,} of {estimated.read_tokens:,} read",
+        f"  about {minutes(estimated.seconds)}, {gigabytes(estimated.memory_bytes)} of memory, "
+        f"{gigabytes(estimated.disk_bytes)} of disk (estimates)",
+        f"  held-out problems looked at: {len(material.held_out)}",
+    ]
+    return lines
+
+
+def minutes(seconds: float) -> str:
+    """40 s, 12 min."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+# -- the verb --------------------------------------------------------------------------------------
+
+
+def train(
+    asked: Asked, out: Path, model: Mapping[str, str | None], tell: Tell, plan_only: bool = False
+) -> tuple[list[str], dict]:
+    """Train, or go on with a training.
+
+    Args:
+        asked: what on, and how.
+        out: the training's folder.
+        model: model, dtype and device as `read_settings` takes them; no model takes the traces' own.
+        tell: called with a sentence and a share of the whole.
+        plan_only: say what it would take, and do nothing.
+
+    Returns:
+        (lines for people, the same as plain values).
+
+    Raises:
+        UserError: bad input; the sentence says what to do.
+        KeyboardInterrupt: it was asked to stop, and did; a checkpoint is kept.
+    """
+    from explorer.sources import resolve
+
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose a folder for the training.")
+    material = gather(asked)
+    own = material.rows[0].model_id if material.rows else None
+    rank, world, local = share()
+    settings = read_settings(
+        model=model["model"] or own, dtype=model["dtype"], device=own_device(model["device"], local, world)
+    )
+    tell("Looking for the model", None)
+    found = resolve(
+        settings.model,
+        settings.cache_dir,
+        offline=settings.offline,
+        allow_remote_code=settings.allow_remote_code,
+        progress=lambda part, text: tell(text, part),
+    )
+    wanted = estimated(asked, material, found.path, settings)
+    if plan_only:
+        return plan_words(asked, material, wanted), {"plan": wanted.model_dump(mode="json")}
+    if files.finished(out):
+        return [f"This training is done: its model is in {out / files.MODEL}"], files.read_json(out / files.RESULT_FILE)
+    need_room(wanted, out, settings.device if settings.device != "auto" else _device())
+    return _trained(asked, material, out, found, settings, tell, rank)
+
+
+def estimated(asked: Asked, material: Material, path: Path, settings: Settings) -> Estimate:
+    """The estimate for a model in a folder."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=settings.allow_remote_code)
+    device = _device() if settings.device == "auto" else settings.device
+    prompts = [len(row.prompt_ids) for row in material.rows]
+    usual = round(sum(prompts) / len(prompts)) if prompts else 64
+    return estimate(asked.request, sizes(material.rows), shape_of(config), machine_flops(device), usual)
+
+
+def _device() -> str:
+    from explorer.model import choose_device
+
+    return choose_device().type
+
+
+def _trained(
+    asked: Asked, material: Material, out: Path, found, settings: Settings, tell: Tell, rank: int
+) -> tuple[list[str], dict]:
+    from filelock import FileLock, Timeout
+
+    from explorer.verdict import Judge
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.parent / f".{out.name}.lock")
+    try:
+        lock.acquire(timeout=0 if rank == 0 else -1) if rank == 0 else None
+    except Timeout:
+        raise UserError(f"Another process is training in {out}: wait for it, or choose another --out.") from None
+    begun = time.monotonic()
+    try:
+        with Judge() as judge, soft_interrupt() as stop:
+            tell(f"Loading {found.id} into memory", None)
+            return _run(asked, material, out, found, settings, tell, rank, judge, stop, begun)
+    finally:
+        if rank == 0:
+            lock.release()
+
+
+def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) -> tuple[list[str], dict]:
+    import warnings
+
+    from explorer.training.watch import HeldOut, Watch
+    from explorer.training.weights import Trainee, save_trained
+
+    # What a library will call otherwise some day is nothing that a person can mend here.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    request = asked.request
+    trainee = Trainee(found, settings)
+    trainee.need_own(material.rows)
+    config = _config(asked, material, trainee, found)
+    if rank == 0:
+        files.write_config(out, config)
+        if not (out / files.DATA_FILE).exists():
+            write_atomic(out / files.DATA_FILE, files.data_bytes(material.rows))
+    resume = _resume_from(out, rank)
+    progress = files.Progress(out, request.updates)
+    look = None
+    if material.held_out and rank == 0:
+        look = HeldOut(
+            trainee, material.held_out, judge, out, request.max_new_tokens, request.temperature, request.seed
+        )
+    watch = Watch(out, progress, stop, tell, look, request.eval_every)
+    trainer = _trainer(asked, material, trainee, out, watch, judge)
+    if rank == 0:
+        progress.tell(resume[0] if resume else 0, "preparing", now=True)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume[1]) if resume else None)
+    except BaseException as error:
+        if rank == 0:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            progress.tell(trainer.state.global_step, "", "stopped" if interrupted else "failed", now=True)
+            if not interrupted:
+                _result(out, "failed", trainer, begun, describe(error))
+        raise
+    state = "stopped" if watch.stopped else "done"
+    if rank:
+        return [], {}
+    if state == "done":
+        progress.tell(request.updates, "keeping the model", now=True)
+        parent = {"parent": config.model.model_dump(mode="json"), "training": config.model_dump(mode="json")}
+        save_trained(trainer.model, trainee.tokenizer, out, parent)
+    summary = _result(out, state, trainer, begun)
+    progress.tell(trainer.state.global_step, "", state, now=True)
+    if state == "stopped":
+        raise KeyboardInterrupt
+    return words(out, summary), summary
+
+
+def _trainer(asked: Asked, material: Material, trainee, out: Path, watch, judge):
+    request = asked.request
+    if request.method is Method.SFT:
+        from explorer.training import sft
+
+        return sft.trainer(trainee, material.rows, request, out, watch)
+    if request.method is Method.DPO:
+        from explorer.training import dpo
+
+        return dpo.trainer(trainee, material.rows, request, out, watch)
+    from explorer.training import grpo
+
+    return grpo.trainer(trainee, prepared(asked, material), material.rows, request, out, watch, judge)
+
+
+def _config(asked: Asked, material: Material, trainee, found) -> TrainingConfig:
+    content = files.data_bytes(material.rows)
+    problems = "".join(f"{problem.id}\t{problem.question}\n" for problem in (*material.problems, *material.held_out))
+    return TrainingConfig(
+        request=asked.request,
+        filter=asked.wanted,
+        model=trainee.info,
+        model_path=str(found.path) if found.source == "local" else "",
+        problems=asked.problems,
+        held_out=asked.held_out,
+        rows=len(material.rows),
+        rows_sha256=hashlib.sha256(content + problems.encode()).hexdigest(),
+        tool_version=version("trl"),
+    )
+
+
+def _resume_from(out: Path, rank: int) -> tuple[int, Path] | None:
+    """The last whole checkpoint; what was written after it will be written again."""
+    whole = files.checkpoints(out)
+    last = whole[-1] if whole else None
+    if rank == 0:
+        files.put_aside(files.incomplete(out))
+        for name in (files.METRICS_FILE, files.HELD_OUT_FILE):
+            files.forget_after(out / name, last[0] if last else -1)
+    return last
+
+
+def _result(out: Path, state: str, trainer, begun: float, message: str = "") -> dict:
+    before = files.read_json(out / files.RESULT_FILE)
+    values = {
+        "schema_version": 1,
+        "state": state,
+        "updates": trainer.state.global_step,
+        "seconds": round(time.monotonic() - begun + float(before.get("seconds", 0.0)), 1),
+        "peak_memory_bytes": peak_memory(),
+        "tokens": int(trainer.state.num_input_tokens_seen or 0),
+        "message": message,
+    }
+    write_atomic(out / files.RESULT_FILE, json.dumps(values, indent=1, ensure_ascii=False).encode())
+    return values
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at most: on the GPU where it has one, else in memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def words(out: Path, summary: Mapping) -> list[str]:
+    """How a training ended, for people."""
+    lines = [
+        f"{summary['updates']} updates in {minutes(summary['seconds'])}, at most "
+        f"{gigabytes(summary['peak_memory_bytes'])} of memory"
+    ]
+    looks = files.read_lines(out / files.HELD_OUT_FILE)
+    if looks:
+        first, last = looks[0], looks[-1]
+        lines.append(
+            f"held-out problems, one rollout each: {first['correct']} of {first['n']} correct before, "
+            f"{last['correct']} of {last['n']} after"
+        )
+    return [*lines, f"the trained model: --model {out / files.MODEL}"]

@@ -1,0 +1,184 @@
+"""What a training tells while it runs: a callback of transformers' trainer that writes the folder's files, samples
+held-out problems now and then, and stops at the next update when asked.
+
+What it does not do: train.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from explorer.records import Problem, Verdict
+from explorer.rollout import JudgeLike
+from explorer.training.folder import HELD_OUT_FILE, METRICS_FILE, Progress, append_line
+from explorer.training.weights import Trainee
+
+# Prompts sampled side by side when held-out problems are looked at.
+HELD_OUT_ROWS = 16
+TEXTS_KEPT = 4
+# What the trainer logs at its very end is no update's.
+SUMMARY_KEYS = ("train_runtime", "train_loss")
+
+
+class Watch(TrainerCallback):
+    """Tells where the training stands. Only the main process writes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress,
+        stop: threading.Event,
+        tell: Callable[[str, float | None], None],
+        look: Callable[[torch.nn.Module, int], None] | None = None,
+        look_every: int = 0,
+    ):
+        """`look` samples held-out problems with the network at an update; `stop` is asked after each update."""
+        self.folder, self.progress, self.stop, self.tell = folder, progress, stop, tell
+        self.look, self.look_every = look, look_every
+        self._begun = time.monotonic()
+        self.stopped = False
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        """The clock starts; a training that begins is looked at before its first update."""
+        self._begun = time.monotonic()
+        if self.look is not None and state.global_step == 0:
+            self.progress.tell(0, "held-out problems", now=True)
+            self.look(model, 0)
+        self.progress.begin(state.global_step)
+        self.progress.tell(state.global_step, "training", now=True)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """After each update."""
+        update = state.global_step
+        if state.is_world_process_zero:
+            self.progress.tell(update, "training")
+            self.tell(f"Update {update} of {state.max_steps}", update / max(1, state.max_steps))
+        last = update >= state.max_steps
+        if self.look is not None and self.look_every and (update % self.look_every == 0 or last):
+            self.progress.tell(update, "held-out problems", now=True)
+            self.look(model, update)
+        if self.stop.is_set() and not last:
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """One line for each logged update."""
+        if not state.is_world_process_zero or not logs or any(key in logs for key in SUMMARY_KEYS):
+            return
+        values = {key: plain(value) for key, value in logs.items()}
+        seconds = round(time.monotonic() - self._begun, 3)
+        append_line(self.folder / METRICS_FILE, {"update": state.global_step, "seconds": seconds, **values})
+
+    def on_save(self, args, state, control, **kwargs):
+        """A checkpoint is being kept."""
+        if state.is_world_process_zero:
+            self.progress.tell(state.global_step, "keeping a checkpoint", now=True)
+
+
+def plain(value: object) -> object:
+    """A number that JSON has; None for one that it has not."""
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return number if math.isfinite(number) else None
+
+
+class HeldOut:
+    """Held-out problems, one rollout each, judged: a line of `held-out.jsonl` at each look. The same seed at each look,
+    so that what differs is the model."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        problems: Sequence[Problem],
+        judge: JudgeLike,
+        folder: Path,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+    ):
+        self.trainee, self.problems, self.judge, self.folder = trainee, problems, judge, folder
+        self.max_new_tokens, self.temperature, self.seed = max_new_tokens, temperature, seed
+
+    def __call__(self, network: torch.nn.Module, update: int) -> None:
+        """Sample and judge them all."""
+        kept = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+        was_training = network.training
+        network.eval()
+        try:
+            found = [text for at in range(0, len(self.problems), HELD_OUT_ROWS) for text in self._sample(network, at)]
+        finally:
+            network.train(was_training)
+            torch.set_rng_state(kept)
+        judged = [
+            (problem, text, tokens, self.judge.judge(problem.answer, text, cut_off=cut).verdict is Verdict.CORRECT)
+            for problem, (text, tokens, cut) in zip(self.problems, found, strict=True)
+        ]
+        append_line(
+            self.folder / HELD_OUT_FILE,
+            {
+                "update": update,
+                "n": len(judged),
+                "correct": sum(right for *_, right in judged),
+                "mean_tokens": round(sum(tokens for _, _, tokens, _ in judged) / max(1, len(judged)), 1),
+                "texts": [
+                    {"question": problem.question, "text": text, "correct": right}
+                    for problem, text, _, right in judged[:TEXTS_KEPT]
+                ],
+            },
+        )
+
+    @torch.no_grad()
+    def _sample(self, network: torch.nn.Module, at: int) -> list[tuple[str, int, bool]]:
+        """(text, tokens, cut off) of one rollout for each of the next problems."""
+        return sample_rows(
+            network,
+            self.trainee,
+            [problem.question for problem in self.problems[at : at + HELD_OUT_ROWS]],
+            self.max_new_tokens,
+            self.temperature,
+        )
+
+
+@torch.no_grad()
+def sample_rows(
+    network: torch.nn.Module, trainee: Trainee, questions: Sequence[str], max_new_tokens: int, temperature: float
+) -> list[tuple[str, int, bool]]:
+    """One rollout for each question, side by side, left-padded: (text, tokens, whether it was cut off)."""
+    prompts = [trainee.prompt_ids(question) for question in questions]
+    longest = max(map(len, prompts))
+    pad = trainee.tokenizer.pad_token_id
+    device = next(network.parameters()).device
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    if temperature == 0:
+        how = {"do_sample": False}
+    drawn = network.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=trainee.end_ids,
+        use_cache=True,
+        **how,
+    )[:, longest:]
+    found = []
+    for row in drawn.tolist():
+        end = next((place for place, token in enumerate(row) if token in trainee.end_ids), None)
+        ended, row = end is not None, row[:end]
+        text = trainee.tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        found.append((text, len(row), not ended))
+    return found

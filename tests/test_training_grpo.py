@@ -1,0 +1,240 @@
+"""The rescued trace in its group: ids, advantage, weight and gradient as TRL computes them with our changes, against a
+plain computation with transformers alone; and nothing of ours where none is injected."""
+
+from __future__ import annotations
+
+import math
+from statistics import stdev
+
+import pytest
+import torch
+
+from explorer.records import Problem, Verdict
+from explorer.settings import read_settings
+from explorer.sources import ResolvedModel
+from explorer.training.group import (
+    Inject,
+    Scale,
+    advantages,
+    gradient_weight,
+    off_policy_weight,
+    preview,
+    slot,
+)
+from explorer.training.request import Adapter, Method, TrainRequest
+from explorer.training.traces import RESCUED, TrainingTrace
+from explorer.training.weights import Trainee
+from tests.conftest import FakeJudge
+from tests.tiny_training import saved_model
+
+C = 0.1
+RESCUED_IDS = (60, 61, 62, 63, 64)
+PREFIX = 2
+
+
+# -- by hand ---------------------------------------------------------------------------------------
+
+
+def test_advantages_are_those_of_the_textbook():
+    rewards = [0, 0, 1, 0, 1, 0, 0, 0]
+    mean, deviation = 0.25, stdev(rewards)
+    expected = [(reward - mean) / (deviation + 1e-4) for reward in rewards]
+    assert advantages(rewards) == pytest.approx(expected)
+    assert advantages(rewards, Scale.NONE) == pytest.approx([reward - mean for reward in rewards])
+    assert advantages([0.0] * 8) == (0.0,) * 8
+
+
+@pytest.mark.parametrize(
+    ("rewards", "inject", "place"),
+    [
+        ([0, 0, 0], Inject.ZERO_HIT, 2),
+        ([0, 1, 0], Inject.ZERO_HIT, None),
+        ([0, 1, 0], Inject.ALWAYS, 2),
+        ([0, 0, 1], Inject.ALWAYS, 1),
+        ([1, 1, 1], Inject.ALWAYS, None),
+        ([0, 0, 0], Inject.NEVER, None),
+    ],
+)
+def test_a_failed_member_gives_way_and_no_other(rewards, inject, place):
+    assert slot(rewards, inject) == place
+
+
+def test_a_zero_hit_group_learns_only_with_the_trace():
+    plain, rescued = preview([0.0] * 8, [90] * 8, 40)
+    assert not plain.signal
+    assert rescued.signal
+    assert [member.rescued for member in rescued.members] == [False] * 7 + [True]
+    assert rescued.members[7].tokens == 40
+    assert rescued.members[7].reward == 1
+    assert rescued.members[7].advantage == pytest.approx(0.875 / (math.sqrt(0.125) + 1e-4))
+
+
+def test_the_weights_of_a_token_are_the_function_and_its_slope():
+    for p in (1e-4, 0.05, 0.3, 0.99):
+        assert off_policy_weight(math.log(p), C) == pytest.approx(p / (p + C))
+        # d/d(log p) of p / (p + c), by a difference
+        step = 1e-5
+        up, down = (off_policy_weight(math.log(p) + s, C) for s in (step, -step))
+        assert gradient_weight(math.log(p), C) == pytest.approx((up - down) / (2 * step), rel=1e-5)
+    assert off_policy_weight(-9.0, 0.0) == gradient_weight(-9.0, 0.0) == 1.0
+
+
+# -- TRL for real ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return saved_model(tmp_path_factory.mktemp("grpo") / "tiny")
+
+
+def trainee_of(folder) -> Trainee:
+    return Trainee(ResolvedModel(folder, "tiny", "local"), read_settings(device="cpu"))
+
+
+def trace_of(trainee: Trainee, question: str, ids=RESCUED_IDS) -> TrainingTrace:
+    return TrainingTrace(
+        origin=RESCUED,
+        run="r",
+        problem_id="p0",
+        question=question,
+        answer="7",
+        prompt_ids=tuple(trainee.prompt_ids(question)),
+        completion_ids=ids,
+        prefix_tokens=PREFIX,
+        text=trainee.tokenizer.decode(ids),
+        finished=True,
+    )
+
+
+def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
+    """A trainer over one prompt (or two), the rescued trace of the first, and a judge that knows the trace alone."""
+    import threading
+
+    from explorer.training import grpo
+    from explorer.training.folder import Progress
+    from explorer.training.watch import Watch
+
+    trainee = trainee_of(folder)
+    asked = {"method": Method.GRPO, "adapter": adapter, "group": 4, "max_new_tokens": 8, "off_policy_c": C, "batch": 1}
+    request = TrainRequest(**{**asked, "updates": 2, "held_out": 0, "eval_every": 0, **changes})
+    questions = ["What is 3 + 4?", "What is 1 + 1?"][:problems]
+    right = trainee.tokenizer.decode(RESCUED_IDS, skip_special_tokens=True)
+    judge = FakeJudge(lambda text: (Verdict.CORRECT if text == right else Verdict.WRONG, "7"))
+    watch = Watch(tmp_path, Progress(tmp_path, 2), threading.Event(), lambda *_: None)
+    trainer = grpo.trainer(
+        trainee,
+        [Problem(id=f"p{i}", question=question, answer="7") for i, question in enumerate(questions)],
+        [trace_of(trainee, questions[0])],
+        request,
+        tmp_path,
+        watch,
+        judge,
+    )
+    trainer.model.train()
+    # What `train()` sets up before the first update.
+    trainer.current_gradient_accumulation_steps = 1
+    return trainee, trainer
+
+
+def scored(trainer, place=0):
+    rows = [trainer.train_dataset[place]] * trainer.args.per_device_train_batch_size
+    torch.manual_seed(3)
+    return trainer._generate_and_score_completions(rows)
+
+
+def test_its_exact_ids_reward_and_advantage(folder, tmp_path):
+    trainee, trainer = made(folder, tmp_path)
+    output = scored(trainer)
+    ids, mask = output["completion_ids"], output["completion_mask"]
+    assert output["off_policy"].tolist() == [False, False, False, True]
+    assert ids[3][mask[3].bool()].tolist() == [*RESCUED_IDS, trainee.end_id]
+    assert output["advantages"].tolist() == pytest.approx(advantages([0, 0, 0, 1]), rel=1e-5)
+    assert int(output["num_items_in_batch"]) == int(mask.sum())
+    assert "tool_mask" not in output
+
+
+def plain_loss(trainer, output, masked: int = 0):
+    """The loss of these completions by transformers alone: log p of each token at the trainer's temperature; ratio 1
+    for a sampled token, p / (p + c) for the rescued one's, over all tokens that count."""
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    logits = trainer.model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1] / trainer.temperature
+    width = output["completion_ids"].shape[1]
+    log_p = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0][:, -width:]
+    total, count = 0.0, 0
+    for member in range(len(ids)):
+        for place in range(width):
+            if not output["completion_mask"][member, place]:
+                continue
+            rescued = bool(output["off_policy"][member])
+            if rescued and place < masked:
+                continue
+            p = log_p[member, place].exp()
+            ratio = p / (p + C) if rescued else p / p.detach()
+            total = total - ratio * output["advantages"][member]
+            count += 1
+    return total / count
+
+
+def gradients(trainer, loss):
+    weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    return torch.autograd.grad(loss, weights)
+
+
+@pytest.mark.parametrize("mask_prefix", [False, True], ids=["whole", "prefix masked"])
+def test_loss_and_gradient_are_the_plain_ones(folder, tmp_path, mask_prefix):
+    _, trainer = made(folder, tmp_path, mask_prefix=mask_prefix)
+    output = scored(trainer)
+    ours = trainer._compute_loss(trainer.model, output)
+    plain = plain_loss(trainer, output, PREFIX if mask_prefix else 0)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
+    for a, b in zip(gradients(trainer, ours), gradients(trainer, plain), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+    assert "old_per_token_logps" not in output, "a pass leaves its batch as it was"
+
+
+def test_at_c_0_it_counts_as_on_policy(folder, tmp_path):
+    _, trainer = made(folder, tmp_path, off_policy_c=0.0)
+    output = scored(trainer)
+    ours = gradients(trainer, trainer._compute_loss(trainer.model, output))
+    output["off_policy"] = torch.zeros_like(output["off_policy"])
+    trl = gradients(trainer, trainer._compute_loss(trainer.model, output))
+    for a, b in zip(ours, trl, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_prompt_without_a_rescued_trace_stays_as_it_is(folder, tmp_path):
+    _, trainer = made(folder, tmp_path, problems=2)
+    output = scored(trainer, place=1)
+    assert not output["off_policy"].any()
+    assert output["advantages"].tolist() == [0.0] * 4
+
+
+def test_never_is_trls_own_trainer_and_its_very_numbers(folder, tmp_path):
+    from trl import GRPOTrainer
+
+    _, plain = made(folder, tmp_path / "a", inject=Inject.NEVER)
+    assert type(plain) is GRPOTrainer
+    _, ours = made(folder, tmp_path / "b", problems=2)
+    # A prompt with nothing to inject: the same samples, the same loss.
+    row = {**ours.train_dataset[0], "rescued_ids": [], "rescued_prefixes": []}
+    torch.manual_seed(3)
+    a = plain._generate_and_score_completions([plain.train_dataset[0]] * 4)
+    torch.manual_seed(3)
+    b = ours._generate_and_score_completions([row] * 4)
+    assert a["completion_ids"].tolist() == b["completion_ids"].tolist()
+    la, lb = plain._compute_loss(plain.model, a), ours._compute_loss(ours.model, b)
+    assert float(la.detach()) == float(lb.detach())
+    for x, y in zip(gradients(plain, la), gradients(ours, lb), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_lora_learns_of_a_zero_hit_group_only_with_the_trace(folder, tmp_path):
+    _, with_it = made(folder, tmp_path / "a", adapter=Adapter.LORA)
+    _, without = made(folder, tmp_path / "b", adapter=Adapter.LORA, inject=Inject.NEVER)
+    moved = [
+        sum(float(gradient.abs().sum()) for gradient in gradients(t, t._compute_loss(t.model, scored(t))))
+        for t in (with_it, without)
+    ]
+    assert moved[0] > 1e-3
+    assert moved[1] == 0
