@@ -82,7 +82,7 @@ def audit(
 
     Args:
         path: a run's folder, or a folder of runs (a hunt's, too).
-        kinds: controls, see `audit_controls.KINDS`.
+        kinds: controls, see `audit_controls.KINDS`; `leaks` alone measures the leaks and runs no control.
         samples: see `audit_run`.
         out: audited copies go there; None writes into the runs themselves.
         model: model, dtype and device as `read_settings` takes them; no model takes the runs' own.
@@ -97,9 +97,10 @@ def audit(
     from explorer.settings import read_settings
     from explorer.verdict import Judge
 
+    kinds = [kind for kind in kinds if kind != "leaks"]  # measured in any case; alone, nothing else is run
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise UserError(f"There is no control {unknown[0]!r}: use {', '.join(KINDS)}.")
+        raise UserError(f"There is no control {unknown[0]!r}: use {', '.join(KINDS)}, or leaks for no control.")
     if samples is not None and not 1 <= samples <= 1_024:
         raise UserError("--samples must be 1 to 1,024.")
     folders = [f for f in find_runs(path) if audited_step(load_run(f, with_trajectory=False)[0]) is not None]

@@ -1,0 +1,173 @@
+"""Do rescued traces improve training? The comparison behind the README's sentence:
+`python -m explorer.training.claim --out DIR`.
+
+One hunt over the training problems gives both kinds of text: the model's own correct rollouts, and what revision
+rescued from zero-hit prompts. Then, for each seed, the same model is trained in each of these ways with the same number
+of updates, and evaluated on problems that no part of it has seen:
+
+- `rft`: SFT on its own correct rollouts (rejection-sampling fine-tuning, as STaR);
+- `rft-rescued`: on those and all rescued traces;
+- `rft-filtered`: on those and the rescued traces without a false equation whose prefix holds little of the answer;
+- `grpo`: TRL's GRPO over all training problems;
+- `grpo-rescued`: the same, rescued traces entering zero-hit groups.
+
+Every step is one of the app's own commands, in a process of its own; each goes on where it stood, so the whole does.
+
+What it does not do: decide anything by hand (`claim_report.py` writes what the figures say).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from explorer.cli import run_command
+from explorer.errors import UserError
+from explorer.files import write_atomic
+from explorer.problems import generate_items
+from explorer.records import Problem
+
+TRAIN_SEED, HELD_OUT_SEEDS = 0, (1, 2)
+HELD_OUT = 112
+ROLLOUTS, EVALUATED = 16, 8
+UPDATES = 40
+# Written down before any figure was seen.
+MAX_LEAK = 0.1
+PER_PROBLEM = 2
+TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "held-out.jsonl"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training: what it is called, its words, and the options of `train`."""
+
+    name: str
+    words: str
+    method: str
+    options: tuple[str, ...]
+
+
+_SFT = ("--adapter", "full", "--batch", "4", "--per-problem", str(PER_PROBLEM), "--finished")
+_GRPO = ("--adapter", "full", "--batch", "1", "--group", "8", "--max-new-tokens", "96")
+ARMS = (
+    Arm("rft", "SFT on its own correct rollouts", "sft", (*_SFT, "--traces", "own")),
+    Arm("rft-rescued", "SFT on those and the rescued traces", "sft", (*_SFT, "--traces", "both")),
+    Arm(
+        "rft-filtered",
+        "SFT on those and the rescued traces that leak little",
+        "sft",
+        (*_SFT, "--traces", "both", "--sound", "--max-leak", str(MAX_LEAK)),
+    ),
+    Arm("grpo", "GRPO", "grpo", (*_GRPO, "--inject", "never")),
+    Arm("grpo-rescued", "GRPO, rescued traces in zero-hit groups", "grpo", (*_GRPO, "--inject", "zero-hit")),
+)
+
+
+def problems() -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """(training problems: the bank's 96; held-out ones of other seeds, as many of each family), no question in both."""
+    train = tuple(item.problem for item in generate_items(TRAIN_SEED))
+    seen = {problem.question for problem in train}
+    by_family: dict[str, list[Problem]] = {}
+    for seed in HELD_OUT_SEEDS:
+        for item in generate_items(seed):
+            if item.problem.question not in seen:
+                seen.add(item.problem.question)
+                mine = by_family.setdefault(item.problem.family, [])
+                mine.append(item.problem.model_copy(update={"id": f"{seed}-{item.problem.id}"}))
+    each = HELD_OUT // len(by_family)
+    return train, tuple(problem for family in by_family.values() for problem in family[:each])
+
+
+def write_problems(out: Path) -> None:
+    """Both sets as problem files."""
+    for name, found in zip((TRAIN_FILE, HELD_OUT_FILE), problems(), strict=True):
+        rows = ({"id": p.id, "question": p.question, "answer": p.answer, "family": p.family} for p in found)
+        write_atomic(out / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+class Claim:
+    """The steps, over one folder and one model."""
+
+    def __init__(self, out: Path, model: str | None, updates: int, samples: int, tell):
+        """`tell` is called with a sentence before each step."""
+        self.out, self.model, self.updates, self.samples, self.tell = out, model, updates, samples, tell
+
+    def gather(self) -> None:
+        """The hunt, the leaks of what it rescued, and the evaluation of the model as it is."""
+        hunt = ["--problems", self.out / TRAIN_FILE, "--out", self.out / "hunt", "--rollouts", ROLLOUTS]
+        self._verb("hunt", *hunt, "--samples", self.samples, *self._chosen())
+        self._verb("audit", self.out / "hunt", "--controls", "leaks", *self._chosen())
+        self.evaluate("base", None)
+
+    def arm(self, arm: Arm, seed: int) -> None:
+        """Train one way and evaluate what comes of it."""
+        folder = self.out / f"{arm.name}-{seed}"
+        given = ["--runs", self.out / "hunt", "--out", folder, "--updates", self.updates, "--seed", seed]
+        if arm.method == "grpo":
+            given += ["--problems", self.out / TRAIN_FILE]
+        # Held-out problems are evaluated at the end, alike for all; looks in between would only take time.
+        given += ["--held-out-count", 0, "--save-every", 20]
+        self._verb("train", arm.method, *given, *arm.options, *self._chosen())
+        self.evaluate(f"{arm.name}-{seed}", folder / "model")
+
+    def evaluate(self, name: str, model: Path | None) -> None:
+        """Evaluate a model on the held-out problems; every one with the same seed."""
+        given = ["--problems", self.out / HELD_OUT_FILE, "--out", self.out / "evaluations" / name]
+        given += ["--rollouts", EVALUATED]
+        if model is not None:
+            given += ["--model", model, "--against", self.out / "evaluations" / "base"]
+        self._verb("evaluate", *given, *([] if model else self._chosen()))
+
+    def _chosen(self) -> list[str]:
+        return ["--model", self.model] if self.model else []
+
+    def _verb(self, *arguments: object) -> None:
+        words = [str(one) for one in arguments]
+        self.tell(f"python -m explorer {' '.join(words)}")
+        ended = subprocess.run([sys.executable, "-m", "explorer", *words], stdout=sys.stderr, check=False).returncode
+        if ended in (130, -2):
+            raise KeyboardInterrupt
+        if ended:
+            raise UserError(f"`{words[0]}` ended with exit code {ended}: mend what it said and repeat the command.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison, or go on with it, and write its report after every arm."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the comparison; the same command goes on.")
+    parser.add_argument("--model", default=None, help="Hub id or folder; default SmolLM2-135M-Instruct.")
+    parser.add_argument("--report", type=Path, default=None, help="Where the report goes; default: into --out.")
+    parser.add_argument("--seeds", type=int, default=3, help="How many seeds of each arm.")
+    parser.add_argument("--updates", type=int, default=UPDATES, help="Updates of every arm.")
+    parser.add_argument("--samples", type=int, default=8, help="Continuations of a revised prefix in the hunt.")
+    parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS], help="Only these arms.")
+    asked = parser.parse_args(arguments)
+    from explorer.training.claim_report import write_report
+
+    unknown = set(asked.arms) - {arm.name for arm in ARMS}
+    if unknown:
+        raise UserError(f"There is no arm {sorted(unknown)[0]!r}: use {', '.join(arm.name for arm in ARMS)}.")
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    out = asked.out.absolute()
+    write_problems(out)
+    claim = Claim(out, asked.model, asked.updates, asked.samples, tell)
+    claim.gather()
+    for seed in range(asked.seeds):
+        for arm in ARMS:
+            if arm.name in asked.arms:
+                claim.arm(arm, seed)
+                write_report(out, asked.report or out)
+    print(write_report(out, asked.report or out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
