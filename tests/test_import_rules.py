@@ -66,12 +66,16 @@ def test_imports_are_found_wherever_they_stand():
         (("gradio", "gradio_client"), ("app.py", "explorer/ui/")),
         (("starlette", "fastapi", "uvicorn"), ("explorer/ui/",)),
         # The benchmark's reference is independent of ours, so it can't go through our model.
-        (("transformers",), ("explorer/model.py", "explorer/sources.py", "explorer/bench_reference.py")),
+        # Training takes the network itself: what is frozen learns nothing.
+        (
+            ("transformers",),
+            ("explorer/model.py", "explorer/sources.py", "explorer/bench_reference.py", "explorer/training/"),
+        ),
         (("huggingface_hub", "gguf", "accelerate"), ("explorer/sources.py",)),
         (("plotly", "umap", "sklearn", "numba", "scipy"), ("explorer/views/",)),
         (("trl", "peft"), ("explorer/training/",)),
         (("math_verify", "sympy", "latex2sympy2_extended"), ("explorer/verdict.py", "explorer/answer.py")),
-        (("typer", "click"), ("explorer/cli.py", "explorer/__main__.py")),
+        (("typer", "click"), ("explorer/cli.py", "explorer/cli_training.py", "explorer/__main__.py")),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
@@ -79,8 +83,17 @@ def test_only_these_files_import(modules, allowed):
     assert outside(importers(*modules), *allowed) == set()
 
 
-def test_nothing_trains_yet():
-    assert importers("trl", "peft") == set()
+def test_a_page_trains_in_other_processes_only():
+    """The page plans and watches; what trains is a command of its own."""
+    heavy = {"explorer/training/" + name for name in ("sft.py", "dpo.py", "grpo.py", "watch.py", "weights.py")}
+    assert importers("trl", "peft") <= heavy
+    modules = [name.removesuffix(".py").replace("/", ".") for name in sorted(heavy)]
+    assert importers(*modules) & {name for name in IMPORTS if name.startswith("explorer/ui/")} == set()
+
+
+def test_what_watches_a_training_is_light():
+    """`folder.py` is read by the page once a second, also where nothing else of training is ever loaded."""
+    assert importers("torch") & {"explorer/training/folder.py", "explorer/training/request.py"} == set()
 
 
 def ours(name: str) -> set[str]:
@@ -126,6 +139,7 @@ def test_stages_do_not_call_the_pipeline():
             "explorer/leaks.py",
             "explorer/recording.py",
             "explorer/study.py",
+            "explorer/training/evaluate.py",
             "explorer/ui/",
         )
         == set()

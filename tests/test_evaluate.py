@@ -1,0 +1,125 @@
+"""Evaluation: figures against plain counts, two models compared problem by problem, going on, bad input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from explorer.cli import app, run_command
+from explorer.errors import UserError
+from explorer.hunt import folder_name
+from explorer.model import LanguageModel
+from explorer.statistics import is_degenerate, wilson_interval
+from explorer.store import load_run
+from explorer.training import evaluate
+from explorer.training.evaluate import bootstrap, compare, read_evaluation, unrelated
+from tests.tiny_training import saved_model
+
+
+def verb(*arguments: object) -> int:
+    return run_command(lambda: app(args=[str(one) for one in arguments], standalone_mode=False))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    path = tmp_path_factory.mktemp("evaluate")
+    saved_model(path / "tiny")
+    rows = [{"id": f"p{i}", "question": f"What is {i} + 3?", "answer": i + 3} for i in range(4)]
+    (path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def asked(place, out, *more) -> list:
+    given = ["evaluate", "--problems", place / "set.jsonl", "--model", place / "tiny", "--out", out]
+    return [*given, "--rollouts", 4, "--max-new-tokens", 12, *more]
+
+
+def test_figures_are_the_plain_counts(place, tmp_path, capsys):
+    out = tmp_path / "e"
+    assert verb(*asked(place, out)) == 0
+    said = capsys.readouterr().out.strip().splitlines()
+    assert said[-1] == str(out)
+    found = read_evaluation(out)
+    rollouts = [item for i in range(4) for item in load_run(out / folder_name(f"p{i}"))[0].before]
+    correct = sum(item.verdict.value == "correct" for item in rollouts)
+    assert (found.rollouts.x, found.rollouts.n) == (correct, 16)
+    assert found.pass_at[1].value == pytest.approx(correct / 16)
+    assert found.tokens == pytest.approx(sum(len(item.token_ids) for item in rollouts) / 16, abs=0.01)
+    assert found.cut_off.x == sum(item.finish.value == "length" for item in rollouts)
+    assert found.loops.x == sum(is_degenerate(item.token_ids) for item in rollouts)
+    assert (found.cut_off.low, found.cut_off.high) == wilson_interval(found.cut_off.x, 16)
+    assert set(found.correct) == {"p0", "p1", "p2", "p3"}
+    assert set(found.pass_at) == {1, 2, 4}
+    # The same again costs nothing and says the same; against itself nothing differs.
+    assert verb(*asked(place, tmp_path / "again", "--against", out, "--json")) == 0
+    against = json.loads(capsys.readouterr().out)["against"]
+    assert (against["better"], against["worse"], against["p"]) == (0, 0, 1.0)
+    assert against["difference"]["value"] == 0
+
+
+def test_two_models_problem_by_problem():
+    mine, other = {"a": 4, "b": 0, "c": 1, "d": 2}, {"a": 1, "b": 0, "c": 0, "d": 3}
+    found = compare(mine, other, 4, "before")
+    assert found.difference.value == pytest.approx((3 + 0 + 1 - 1) / 16)
+    assert (found.better, found.worse, found.p) == (2, 1, 1.0)
+    assert (found.newly_solved.x, found.newly_solved.n) == (1, 2)
+    assert (found.lost.x, found.lost.n) == (0, 2)
+    with pytest.raises(UserError, match="different problems"):
+        compare(mine, {"a": 1}, 4, "before")
+
+
+def test_the_interval_of_a_mean_is_near_the_textbook_one():
+    values = np.random.default_rng(1).normal(0.3, 0.2, size=400)
+    found = bootstrap(list(values))
+    reach = 1.96 * values.std(ddof=1) / 20
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=0.003)
+    assert bootstrap(list(values)) == found
+
+
+def test_unrelated_answers_are_scored_as_transformers_scores_them(place, monkeypatch, tmp_path):
+    import torch
+
+    lines = [{"question": "What is ice?", "answer": "water"}]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setattr(evaluate, "UNRELATED", tmp_path / "few.jsonl")
+    model = LanguageModel.load(place / "tiny", id="a")
+    prompt, answer = list(model.prompt("What is ice?").token_ids), model.encode("water")
+    logits = model.network(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    plain = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
+    assert unrelated(model).value == pytest.approx(float(plain.detach()), rel=1e-4)
+
+
+def test_the_shipped_questions_can_be_read():
+    lines = [json.loads(line) for line in evaluate.UNRELATED.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) >= 30
+    assert len({line["question"] for line in lines}) == len(lines)
+    assert not any(any(char.isdigit() for char in line["question"] + line["answer"]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--against", "nowhere"], "There is no finished evaluation"),
+        (["--rollouts", "0"], "--rollouts can't be 0"),
+        (["--limit", "0"], "--limit must be"),
+        (["--problems", "no-such-set"], "no-such-set"),
+        (["--model", "nowhere/at-all"], "nowhere/at-all"),
+    ],
+)
+def test_bad_input_is_one_sentence(place, tmp_path, more, sentence, capsys, monkeypatch):
+    monkeypatch.setenv("LATENTREVISE_OFFLINE", "1")
+    assert verb(*asked(place, tmp_path / "e", *more)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert sentence in error
+
+
+def test_other_settings_are_not_compared(place, tmp_path, capsys):
+    assert verb(*asked(place, tmp_path / "a", "--limit", 2)) == 0
+    assert verb(*asked(place, tmp_path / "b", "--limit", 2, "--seed", 1, "--against", tmp_path / "a")) == 2
+    assert "sampled otherwise" in capsys.readouterr().err
+    assert verb(*asked(place, tmp_path / "c", "--against", tmp_path / "a")) == 2
+    assert "different problems" in capsys.readouterr().err

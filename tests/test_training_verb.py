@@ -1,0 +1,309 @@
+"""The verb `train` through TRL for real, on a tiny model: each method leaves a model that loads and has moved; it
+stops, goes on, survives a kill; bad input is one sentence and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from explorer.cli import app, run_command
+from explorer.jobs import PROJECT_ROOT
+from explorer.model import LanguageModel
+from explorer.store import load_run, save_run
+from explorer.training import folder as files
+from explorer.training.weights import PARENT_FILE
+from tests.tiny_training import QUESTIONS, saved_model, saved_runs
+
+SMALL = ["--updates", 3, "--batch", 2, "--held-out-count", 3, "--eval-every", 2, "--max-new-tokens", 16]
+
+
+def verb(*arguments: object) -> int:
+    return run_command(lambda: app(args=[str(one) for one in arguments], standalone_mode=False))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a tiny model in `tiny` and its runs in `runs`."""
+    path = tmp_path_factory.mktemp("training")
+    saved_model(path / "tiny")
+    saved_runs(path / "tiny", path / "runs")
+    return path
+
+
+def asked(place, method: str, out, *more) -> list:
+    return ["train", method, "--runs", place / "runs", "--model", place / "tiny", "--out", out, *SMALL, *more]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+def test_each_method_trains_a_model_that_loads(place, tmp_path, method, adapter, capsys):
+    more = ["--group", 3, "--learning-rate", 0.01, "--adapter", adapter]
+    assert verb(*asked(place, method, tmp_path / "t", *more)) == 0
+    out = tmp_path / "t"
+    said = capsys.readouterr().out.strip().splitlines()
+    assert said[-1] == str(out)
+    lines = files.read_lines(out / files.METRICS_FILE)
+    assert [line["update"] for line in lines] == [1, 2, 3]
+    looks = files.read_lines(out / files.HELD_OUT_FILE)
+    assert [look["update"] for look in looks] == [0, 2, 3]
+    assert all(look["n"] == 3 for look in looks)
+    assert files.read_json(out / files.PROGRESS_FILE)["state"] == "done"
+    result = files.read_json(out / files.RESULT_FILE)
+    assert (result["state"], result["updates"]) == ("done", 3)
+    assert result["peak_memory_bytes"] > 50_000_000
+    parent = files.read_json(out / files.MODEL / PARENT_FILE)
+    assert parent["parent"]["id"] == "tiny"
+    before = LanguageModel.load(place / "tiny", id="a")
+    after = LanguageModel.load(out / files.MODEL, id="b")
+    ids = torch.tensor([list(before.prompt(QUESTIONS[0]).token_ids)])
+    a, b = (model.network(input_ids=ids).logits for model in (before, after))
+    if method == "grpo":  # the judge finds no trace right here, so every group's rewards are equal: nothing to learn
+        assert lines[0]["frac_reward_zero_std"] == 1
+        assert any(line["rescued_members"] for line in lines)
+        assert list((out / files.CHECKPOINTS / files.COMPLETIONS).glob("*.parquet"))
+    else:
+        assert float((a - b).detach().abs().max()) > 1e-3
+    assert verb(*asked(place, method, tmp_path / "t", *more)) == 0
+    assert "is done" in capsys.readouterr().out
+
+
+def test_sft_takes_its_loss_of_the_traces_tokens_alone(place):
+    from explorer.training.common import IGNORED, labelled
+    from explorer.training.traces import RESCUED, read_candidates
+
+    one = next(trace for trace in read_candidates([place / "runs"])[0] if trace.origin == RESCUED)
+    one = one.model_copy(update={"finished": True})
+    prompt, whole = list(one.prompt_ids), list(one.completion_ids)
+    assert labelled(one, 2, False) == {
+        "input_ids": prompt + whole + [2],
+        "labels": [IGNORED] * len(prompt) + whole + [2],
+    }
+    hidden = labelled(one, 2, True)["labels"]
+    assert hidden == [IGNORED] * (len(prompt) + 3) + whole[3:] + [2]
+    assert labelled(one.model_copy(update={"finished": False}), 2, False)["input_ids"][-1] == whole[-1]
+
+
+def test_the_first_sft_loss_is_the_plain_one(place, tmp_path):
+    """What TRL logs for the first update is the mean over the traces' tokens by transformers alone."""
+    rows = ["--traces", "own", "--per-problem", 1]
+    out = tmp_path / "t"
+    assert verb(*asked(place, "sft", out, "--updates", 1, "--batch", 3, *rows, "--adapter", "full")) == 0
+    traces = files.read_rows(out)
+    assert len(traces) == 3
+    model = LanguageModel.load(place / "tiny", id="a")
+    total, count = 0.0, 0
+    for trace in traces:
+        ids = torch.tensor([[*trace.prompt_ids, *trace.completion_ids]])
+        log_p = model.network(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        scored = log_p[len(trace.prompt_ids) - 1 :].gather(-1, ids[0, len(trace.prompt_ids) :, None])
+        total, count = total - float(scored.detach().sum()), count + len(scored)
+    assert files.read_lines(out / files.METRICS_FILE)[0]["loss"] == pytest.approx(total / count, rel=1e-4)
+
+
+# -- stopping and going on -------------------------------------------------------------------------
+
+
+def started(place, out, *more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "explorer", *map(str, asked(place, "sft", out, "--updates", 400, *more))]
+    return subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(holds, process, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def updates(out) -> int:
+    return len(files.read_lines(out / files.METRICS_FILE))
+
+
+def test_an_interrupt_keeps_a_checkpoint_and_the_same_command_goes_on(place, tmp_path, capsys):
+    out = tmp_path / "t"
+    process = started(place, out, "--held-out-count", 0)
+    until(lambda: updates(out) >= 3, process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert files.read_json(out / files.PROGRESS_FILE)["state"] == "stopped"
+    assert files.read_json(out / files.RESULT_FILE)["state"] == "stopped"
+    kept = files.checkpoints(out)[-1][0]
+    assert 3 <= kept < 400
+    # Going on: the same settings, from the checkpoint, no update twice in the files.
+    process = started(place, out, "--held-out-count", 0)
+    until(lambda: updates(out) > kept + 2, process)
+    assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)][: kept + 2] == [*range(1, kept + 3)]
+    process.kill()
+    process.communicate(timeout=60)
+    # Killed outright: it says running, and a torn checkpoint is no stumbling block.
+    assert files.read_json(out / files.PROGRESS_FILE)["state"] == "running"
+    torn = out / files.CHECKPOINTS / "checkpoint-399"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_step": 399}')
+    before = files.checkpoints(out)[-1][0]
+    process = started(place, out, "--held-out-count", 0)
+    until(lambda: not torn.exists() and updates(out) > before + 1, process)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    other = ["--held-out-count", 0, "--updates", 400, "--learning-rate", 0.5]
+    assert verb(*asked(place, "sft", out, *other)) == 2
+    assert "holds another training (learning rate" in capsys.readouterr().err
+
+
+def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
+    """Four updates at once, and two and two: the same weights, since rows and order follow from the seed."""
+    from safetensors.torch import load_file
+
+    from explorer.training.watch import Watch
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    given = ["--updates", 4, "--adapter", "full", "--held-out-count", 0, "--learning-rate", 0.01]
+    assert verb(*asked(place, "sft", whole, *given)) == 0
+    plain = Watch.on_step_end
+
+    def stopping(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            self.stop.set()
+        return plain(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", stopping)
+        assert verb(*asked(place, "sft", parts, *given)) == 130
+    assert verb(*asked(place, "sft", parts, *given)) == 0
+    a, b = (load_file(out / files.MODEL / "model.safetensors") for out in (whole, parts))
+    assert a.keys() == b.keys()
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--max-leak", "0", "--min-log-p", "-0.5"], "No trace is left of 21"),
+        (["--sound", "--max-trace-tokens", "2"], "too long"),
+        (["--finding", "reached"], "not audited"),
+        (["--finding", "luckyish"], "There is no finding 'luckyish'"),
+        (["--traces", "stolen"], "--traces can't be 'stolen'"),
+        (["--max-leak", "7"], "--max-leak can't be 7.0"),
+        (["--max-tokens", "20"], "longer than --max-tokens"),
+        (["--runs", "nowhere"], "nowhere"),
+        (["--held-out", "no-such-set"], "no-such-set"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(place, tmp_path, more, sentence, capsys):
+    assert verb(*asked(place, "sft", tmp_path / "t", *more)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert not (tmp_path / "t").exists()
+
+
+def test_no_method_of_that_name(place, tmp_path, capsys):
+    assert verb(*asked(place, "ppo", tmp_path / "t")) == 2
+    assert "--method can't be 'ppo'" in capsys.readouterr().err
+
+
+def test_traces_of_another_model_are_refused(place, tmp_path, capsys):
+    other = saved_model(tmp_path / "qwen", "qwen2")
+    given = ["train", "sft", "--runs", place / "runs", "--model", other, "--out", tmp_path / "t", *SMALL]
+    assert verb(*given) == 2
+    assert "train the model that made them" in capsys.readouterr().err
+    assert not (tmp_path / "t" / files.TRAINING_FILE).exists()
+
+
+def test_runs_of_two_models_are_refused(place, tmp_path, capsys):
+    for run in ("run-0", "run-1"):
+        trace, rows = load_run(place / "runs" / run)
+        if run == "run-1":
+            model = trace.model.model_copy(update={"fingerprint": "f" * 16})
+            trace = trace.model_copy(update={"model": model})
+        save_run(trace, rows, tmp_path / "runs" / run)
+    given = ["train", "sft", "--runs", tmp_path / "runs", "--model", place / "tiny", "--out", tmp_path / "t"]
+    assert verb(*given) == 2
+    assert "one model at a time" in capsys.readouterr().err
+
+
+def test_too_little_memory_or_disk_is_said_before(place, tmp_path, capsys, monkeypatch):
+    from explorer.training import estimate, train
+
+    monkeypatch.setattr(estimate, "memory_free", lambda device: 1_000_000)
+    assert verb(*asked(place, "sft", tmp_path / "t")) == 2
+    assert "of memory and 0.0 GB are free" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        train,
+        "estimated",
+        lambda *a: estimate.Estimate(
+            rows=1, updates=1, epochs=1, trained_tokens=1, read_tokens=1, seconds=1, memory_bytes=1, disk_bytes=10**18
+        ),
+    )
+    assert verb(*asked(place, "sft", tmp_path / "t")) == 2
+    assert "of disk and" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_folder_in_use_is_refused(place, tmp_path, capsys):
+    out = tmp_path / "t"
+    process = started(place, out, "--held-out-count", 0)
+    try:
+        until(lambda: updates(out) >= 1, process)
+        assert verb(*asked(place, "sft", out, "--updates", 400, "--held-out-count", 0)) == 2
+        assert "Another process is training" in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def test_a_plan_does_nothing(place, tmp_path, capsys):
+    assert verb(*asked(place, "grpo", tmp_path / "t", "--plan")) == 0
+    said = capsys.readouterr().out
+    assert "of memory" in said
+    assert "estimates" in said
+    assert not (tmp_path / "t").exists()
+    assert verb(*asked(place, "sft", tmp_path / "t", "--plan", "--json")) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["updates"] == 3
+    assert plan["trained_tokens"] > 0
+
+
+def test_two_processes_share_a_training(place, tmp_path):
+    """Under `accelerate launch`, two CPU processes: one folder, one set of files, twice the rows an update."""
+    out = tmp_path / "t"
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "explorer"]
+    given = asked(place, "sft", out, "--held-out-count", 0, "--device", "cpu")
+    done = subprocess.run(
+        [*launch, *map(str, given)],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)] == [1, 2, 3]
+    assert files.finished(out)
+    LanguageModel.load(out / files.MODEL, id="b")
