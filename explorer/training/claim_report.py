@@ -1,0 +1,276 @@
+"""The comparison's report: Markdown, a plot and the figures behind it, from what lies in its folder.
+
+Every figure is counted from evaluations and trainings on disk, every sentence follows from the figures by a rule in
+this file: two ways of training differ where the 95 % bootstrap interval of the mean difference of pass@1, problem by
+problem and averaged over the seeds that both have, leaves 0 out.
+
+What it does not do: run anything (`claim.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from explorer.errors import UserError
+from explorer.files import write_atomic
+from explorer.hunt import read_results
+from explorer.hunt_table import summarise
+from explorer.training import folder as files
+from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM
+from explorer.training.evaluate import Evaluation, Value, bootstrap, percent, read_evaluation
+from explorer.training.traces import OWN, RESCUED
+
+REPORT, FIGURES, PLOT = "report.md", "claim.json", "claim.svg"
+COMMAND = "python -m explorer.training.claim --out claim"
+# Which pairs are compared, and the question that each answers.
+PAIRS = (
+    ("rft-rescued", "rft", "Do rescued traces add to own correct rollouts?"),
+    ("rft-filtered", "rft", "Do those that leak little?"),
+    ("grpo-rescued", "grpo", "Do rescued traces add to GRPO?"),
+)
+
+
+def write_report(claim: Path, out: Path) -> Path:
+    """Write the report and its figures into `out`; the report's path."""
+    figures = gathered(claim)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False).encode())
+    rows = [("base", Value(**figures["base"]["pass_at"]["1"]))]
+    rows += [(name, Value(**arm["pass_at_1"])) for name, arm in figures["arms"].items()]
+    write_atomic(out / PLOT, plot(rows).encode())
+    write_atomic(out / REPORT, "\n".join(words(figures)).encode())
+    return out / REPORT
+
+
+def gathered(claim: Path) -> dict:
+    """All figures, as plain values."""
+    base = read_evaluation(claim / "evaluations" / "base")
+    arms, by_seed = {}, {}
+    for arm in ARMS:
+        runs: dict[int, Evaluation] = {}
+        for path in sorted((claim / "evaluations").glob(f"{arm.name}-[0-9]*")):
+            seed = path.name.removeprefix(f"{arm.name}-")
+            try:
+                runs[int(seed)] = read_evaluation(path)
+            except (UserError, ValueError):
+                continue  # not done yet
+        if runs:
+            by_seed[arm.name] = runs
+            arms[arm.name] = arm_figures(claim, arm, runs, base)
+    pairs = {}
+    for first, second, question in PAIRS:
+        if first in by_seed and second in by_seed:
+            pairs[f"{first} against {second}"] = {
+                "question": question,
+                **difference(by_seed[first], by_seed[second]),
+            }
+    hunted = summarise(read_results(claim / "hunt"))[-1]
+    return {
+        "schema_version": 1,
+        "command": COMMAND,
+        "settings": {"max_leak": MAX_LEAK, "per_problem": PER_PROBLEM},
+        "hunt": hunted.model_dump(mode="json"),
+        "base": base.model_dump(mode="json"),
+        "arms": arms,
+        "pairs": pairs,
+    }
+
+
+def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation) -> dict:
+    """One way of training over its seeds."""
+    n = base.sampling.n
+    seeds = sorted(runs)
+    mean = {problem: sum(runs[s].correct[problem] for s in seeds) / len(seeds) for problem in base.correct}
+    zero = [problem for problem, count in base.correct.items() if count == 0]
+    known = [problem for problem, count in base.correct.items() if count > 0]
+    return {
+        "words": arm.words,
+        "seeds": seeds,
+        "pass_at_1": bootstrap([mean[problem] / n for problem in base.correct]).model_dump(),
+        "pass_at_n": _mean([runs[s].pass_at[n].value for s in seeds]),
+        "against_base": bootstrap([(mean[p] - base.correct[p]) / n for p in base.correct]).model_dump(),
+        "newly_solved": [sum(runs[s].correct[p] > 0 for p in zero) for s in seeds],
+        "of_zero_hit": len(zero),
+        "lost": [sum(runs[s].correct[p] == 0 for p in known) for s in seeds],
+        "of_hit": len(known),
+        "tokens": _mean([runs[s].tokens for s in seeds]),
+        "loops": [sum(runs[s].loops.x for s in seeds), sum(runs[s].loops.n for s in seeds)],
+        "cut_off": [sum(runs[s].cut_off.x for s in seeds), sum(runs[s].cut_off.n for s in seeds)],
+        "unrelated": _mean([runs[s].unrelated.value for s in seeds if runs[s].unrelated]),
+        "training": training_figures([claim / f"{arm.name}-{seed}" for seed in seeds]),
+    }
+
+
+def training_figures(folders: Sequence[Path]) -> dict:
+    """What these trainings had and took; the first one's rows, the mean of the rest."""
+    config = files.read_config(folders[0])
+    rows = Counter(row.origin for row in files.read_rows(folders[0]))
+    results = [files.read_json(folder / files.RESULT_FILE) for folder in folders]
+    lines = [line for folder in folders for line in files.read_lines(folder / files.METRICS_FILE)]
+    found = {
+        "updates": config.request.updates,
+        "batch": config.request.batch,
+        "learning_rate": config.request.rate,
+        "own_rows": rows[OWN],
+        "rescued_rows": rows[RESCUED],
+        "seconds": _mean([result.get("seconds", 0.0) for result in results]),
+        "peak_memory_bytes": max(result.get("peak_memory_bytes", 0) for result in results),
+    }
+    if any("frac_reward_zero_std" in line for line in lines):
+        found["without_signal"] = _mean([line.get("frac_reward_zero_std") or 0.0 for line in lines])
+        found["rescued_members"] = sum(line.get("rescued_members") or 0.0 for line in lines)
+    return found
+
+
+def difference(first: dict[int, Evaluation], second: dict[int, Evaluation]) -> dict:
+    """The mean difference of pass@1 over the seeds that both have, problem by problem."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return {"seeds": [], "difference": None, "said": "not tried with the same seed"}
+    n = first[seeds[0]].sampling.n
+    problems = first[seeds[0]].correct
+    gaps = [
+        sum(first[s].correct[problem] - second[s].correct[problem] for s in seeds) / (n * len(seeds))
+        for problem in problems
+    ]
+    found = bootstrap(gaps)
+    return {"seeds": seeds, "difference": found.model_dump(), "said": said(found)}
+
+
+def said(gap: Value) -> str:
+    """What a difference means, by the rule above."""
+    if gap.low > 0:
+        return "better"
+    return "worse" if gap.high < 0 else "can’t be told apart"
+
+
+def words(figures: dict) -> list[str]:
+    """The report."""
+    base = Evaluation.model_validate(figures["base"])
+    s, hunt = base.sampling, figures["hunt"]
+    k = max(base.pass_at)
+    lines = [
+        "# Do rescued traces improve training?",
+        "",
+        f"Model: {base.model.id} ({base.model.source}, {base.model.dtype}). Trained on what a hunt over the bank’s "
+        f"{hunt['problems']} problems gave ({hunt['zero_hit']['x']} zero-hit, {hunt['rescued']['x']} of "
+        f"{hunt['rescued']['n']} rescued at least once), evaluated on {len(base.correct)} other problems that no part "
+        f"of it saw: N {s.n} rollouts each, temperature {s.temperature:g}, at most {s.max_new_tokens} tokens, seed "
+        f"{s.seed}. Repeat it with `{figures['command']}`; the figures are in [{FIGURES}]({FIGURES}).",
+        "",
+        "## In short",
+        "",
+        *[f"- {sentence}" for sentence in short(figures)],
+        "",
+        "## All ways of training",
+        "",
+        f"![pass@1 on held-out problems]({PLOT})",
+        "",
+        "pass@1: mean over problems with its 95 % bootstrap interval; over all seeds together. “Newly solved”: "
+        f"problems without a hit in {s.n} before and with one after; “lost”: the other way round; one number a seed. "
+        "Unrelated: nats per token of answers to questions of general knowledge, lower is better.",
+        "",
+        f"| training | seeds | pass@1 | against base, points | pass@{k} | newly solved | lost | tokens | loops "
+        "| cut off | unrelated |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| none | | {percent(base.pass_at[1])} | | {100 * base.pass_at[k].value:.1f} % | | | {base.tokens:.0f} | "
+        f"{_share(base.loops.x, base.loops.n)} | {_share(base.cut_off.x, base.cut_off.n)} | "
+        f"{base.unrelated.value if base.unrelated else float('nan'):.3f} |",
+    ]
+    for arm in figures["arms"].values():
+        newly = ", ".join(map(str, arm["newly_solved"]))
+        lost = ", ".join(map(str, arm["lost"]))
+        lines.append(
+            f"| {arm['words']} | {len(arm['seeds'])} | {percent(Value(**arm['pass_at_1']))} | "
+            f"{_points(arm['against_base'])} | {100 * arm['pass_at_n']:.1f} % | {newly} of {arm['of_zero_hit']} | "
+            f"{lost} of {arm['of_hit']} | {arm['tokens']:.0f} | {_share(*arm['loops'])} | {_share(*arm['cut_off'])} | "
+            f"{arm['unrelated']:.3f} |"
+        )
+    lines += [
+        "",
+        "## What each training had",
+        "",
+        "| training | updates × batch | learning rate | own rollouts | rescued | groups without signal "
+        "| rescued members entered | time | memory |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in figures["arms"].values():
+        t = arm["training"]
+        idle = f"{100 * t['without_signal']:.0f} %" if "without_signal" in t else ""
+        entered = f"{t['rescued_members']:.0f} in all seeds" if "rescued_members" in t else ""
+        lines.append(
+            f"| {arm['words']} | {t['updates']} × {t['batch']} | {t['learning_rate']:g} | {t['own_rows']} | "
+            f"{t['rescued_rows']} | {idle} | {entered} | {t['seconds'] / 60:.1f} min | "
+            f"{t['peak_memory_bytes'] / 1e9:.1f} GB |"
+        )
+    settings = figures["settings"]
+    lines += [
+        "",
+        f"Of a problem at most {settings['per_problem']} own and {settings['per_problem']} rescued traces are trained "
+        f"on. “Leak little”: no false equation, and no position of the revised prefix with more than "
+        f"{100 * settings['max_leak']:.0f} % of its weight on the answer’s tokens; written down before any figure was "
+        "seen.",
+        "",
+    ]
+    return lines
+
+
+def short(figures: dict) -> list[str]:
+    """What the figures say, by rules."""
+    found = []
+    for name, pair in figures["pairs"].items():
+        if pair["difference"] is None:
+            continue
+        count = len(pair["seeds"])
+        found.append(
+            f"{pair['question']} {name}: pass@1 {_points(pair['difference'])} points over {count} "
+            f"seed{'' if count == 1 else 's'}: {pair['said']}."
+        )
+    for name, arm in figures["arms"].items():
+        found.append(f"{name} against no training: {_points(arm['against_base'])} points: {said(_value(arm))}.")
+    return found or ["Nothing was trained yet."]
+
+
+def _value(arm: dict) -> Value:
+    return Value(**arm["against_base"])
+
+
+def _points(plain: dict) -> str:
+    return f"{100 * plain['value']:+.1f} ({100 * plain['low']:+.1f} to {100 * plain['high']:+.1f})"
+
+
+def _share(x: int, n: int) -> str:
+    return f"{100 * x / max(1, n):.0f} %"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4) if values else 0.0
+
+
+def plot(rows: Sequence[tuple[str, Value]]) -> str:
+    """An SVG of means with their intervals. Legible on light and dark."""
+    left, width, line, grey = 150, 420, 24, "#7a828c"
+    most = max(0.1, *(value.high for _, value in rows))
+    height = 48 + line * len(rows)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" role="img" '
+        'aria-label="pass@1 on held-out problems" font-family="sans-serif" font-size="12">',
+        f'<text x="{left}" y="14" fill="{grey}">pass@1 on held-out problems, 95 % bootstrap interval</text>',
+    ]
+    step = 0.05 if most <= 0.3 else 0.1
+    for place in range(int(most / step) + 1):
+        x = left + width * place * step / most
+        parts.append(f'<path d="M{x:.1f} 24V{height - 18}" stroke="{grey}" stroke-opacity=".3"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 4}" text-anchor="middle" fill="{grey}">{place * step:.0%}</text>')
+    for place, (name, one) in enumerate(rows):
+        y = 38 + line * place
+        low, middle, high = (left + width * value / most for value in (one.low, one.value, one.high))
+        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{grey}">{escape(name)}</text>')
+        parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="#0072b2" stroke-width="3" stroke-opacity=".55"/>')
+        parts.append(f'<circle cx="{middle:.1f}" cy="{y}" r="4.5" fill="#0072b2"/>')
+        parts.append(f'<text x="{left + width + 10}" y="{y + 4}" fill="{grey}">{100 * one.value:.1f} %</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

@@ -1,0 +1,150 @@
+"""The comparison of trainings: which commands it runs, that training and held-out problems share nothing, and that its
+report says what the figures say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from explorer.hunt import ProblemResult, Tally
+from explorer.records import ModelInfo, SamplingConfig
+from explorer.training import claim as module
+from explorer.training import folder as files
+from explorer.training.claim import ARMS, Claim, problems, write_problems
+from explorer.training.claim_report import difference, gathered, said, write_report
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, Value, bootstrap, counted
+from explorer.training.folder import TrainingConfig
+from explorer.training.request import Method, TrainRequest
+from explorer.training.traces import TrainingTrace
+
+MODEL = ModelInfo(id="m", source="local", dtype="float32", device="cpu", vocab_size=9, hidden_size=3)
+N = 8
+
+
+def test_no_question_is_trained_on_and_evaluated(tmp_path):
+    train, held = problems()
+    assert len(train) == 96
+    assert len(held) == 112
+    assert not {p.question for p in train} & {p.question for p in held}
+    assert len({p.id for p in held}) == len({p.question for p in held}) == 112
+    write_problems(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / module.HELD_OUT_FILE).read_text().splitlines()]
+    assert rows[0].keys() == {"id", "question", "answer", "family"}
+
+
+def test_every_step_is_one_of_the_apps_own_commands(tmp_path, monkeypatch):
+    """The verbs take these very options: they are parsed, up to where work would begin."""
+    from typer.testing import CliRunner
+
+    from explorer import auditing, hunting
+    from explorer.cli import app
+    from explorer.training import evaluate, train
+
+    seen = []
+
+    def taken(name):
+        return lambda *given: seen.append((name, given)) or ([], {})
+
+    for place, name in ((hunting, "hunt"), (auditing, "audit"), (evaluate, "evaluate"), (train, "train")):
+        monkeypatch.setattr(place, name, taken(name))
+
+    def run(command, **_):
+        result = CliRunner().invoke(app, command[3:])
+        assert result.exit_code == 0, result.output
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    claim = Claim(tmp_path, None, 7, 8, lambda text: None)
+    claim.gather()
+    for arm in ARMS:
+        claim.arm(arm, 1)
+    assert [name for name, _ in seen] == ["hunt", "audit", "evaluate"] + ["train", "evaluate"] * 5
+    requests = [given[0].request for name, given in seen if name == "train"]
+    assert {request.updates for request in requests} == {7}, "an equal number of updates"
+    assert {request.seed for request in requests} == {1}
+    assert len({given[2] for name, given in seen if name == "evaluate"}) == 1, "evaluated alike"
+    wanted = [given[0].wanted for name, given in seen if name == "train"]
+    assert [(w.sound, w.max_leak) for w in wanted[:3]] == [(False, None), (False, None), (True, module.MAX_LEAK)]
+
+
+def evaluation(correct: dict[str, int]) -> Evaluation:
+    total = sum(correct.values())
+    rollouts = N * len(correct)
+    return Evaluation(
+        model=MODEL,
+        problems="held",
+        sampling=SamplingConfig(n=N),
+        correct=correct,
+        pass_at={
+            1: bootstrap([c / N for c in correct.values()]),
+            8: bootstrap([float(c > 0) for c in correct.values()]),
+        },
+        hit=counted(sum(c > 0 for c in correct.values()), len(correct)),
+        rollouts=counted(total, rollouts),
+        tokens=40.0,
+        loops=counted(1, rollouts),
+        cut_off=counted(2, rollouts),
+        unrelated=Value(value=2.5, low=2, high=3),
+    )
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A comparison of 20 problems, two arms, two seeds; `rft-rescued` solves half of what was zero-hit."""
+    base = {f"p{i}": 4 if i < 4 else 0 for i in range(20)}
+    better = {f"p{i}": 4 if i < 12 else 0 for i in range(20)}
+
+    def keep(name, counts):
+        path = tmp_path / "evaluations" / name
+        path.mkdir(parents=True)
+        (path / EVALUATION_FILE).write_text(evaluation(counts).model_dump_json())
+
+    keep("base", base)
+    (tmp_path / "hunt").mkdir()
+    result = ProblemResult(problem="p", before=Tally(n=16))
+    (tmp_path / "hunt" / "results-0.jsonl").write_text(result.model_dump_json() + "\n")
+    for seed in (0, 1):
+        for name, counts in (("rft", base), ("rft-rescued", better)):
+            keep(f"{name}-{seed}", counts)
+            config = TrainingConfig(request=TrainRequest(method=Method.SFT, updates=7), model=MODEL)
+            files.write_config(tmp_path / f"{name}-{seed}", config)
+            given = {"run": "r", "problem_id": "p", "question": "?", "answer": "1", "prompt_ids": (1,), "text": ""}
+            row = TrainingTrace(origin="rescued", completion_ids=(3,), **given)
+            (tmp_path / f"{name}-{seed}" / files.DATA_FILE).write_bytes(files.data_bytes([row]))
+    (tmp_path / "evaluations" / "grpo-0").mkdir()  # under way
+    return tmp_path
+
+
+def test_figures_are_counted_problem_by_problem(done):
+    found = gathered(done)
+    assert set(found["arms"]) == {"rft", "rft-rescued"}
+    arm = found["arms"]["rft-rescued"]
+    assert arm["seeds"] == [0, 1]
+    assert arm["newly_solved"] == [8, 8]
+    assert arm["of_zero_hit"] == 16
+    assert arm["lost"] == [0, 0]
+    assert arm["pass_at_1"]["value"] == pytest.approx(12 * 4 / 8 / 20)
+    pair = found["pairs"]["rft-rescued against rft"]
+    assert pair["difference"]["value"] == pytest.approx(8 * 4 / 8 / 20)
+    assert pair["said"] == "better"
+    assert "grpo-rescued against grpo" not in found["pairs"]
+
+
+def test_the_report_says_so(done, tmp_path):
+    path = write_report(done, tmp_path / "report")
+    text = path.read_text()
+    assert "rft-rescued against rft: pass@1 +20.0" in text
+    assert "over 2 seeds: better." in text
+    assert "rft against no training: +0.0 (+0.0 to +0.0) points: can’t be told apart." in text
+    assert "| 8, 8 of 16 |" in text
+    assert (tmp_path / "report" / "claim.svg").read_text().startswith("<svg")
+    assert json.loads((tmp_path / "report" / "claim.json").read_text())["schema_version"] == 1
+
+
+def test_the_rule_for_a_difference():
+    assert said(Value(value=0.1, low=0.01, high=0.2)) == "better"
+    assert said(Value(value=-0.1, low=-0.2, high=-0.01)) == "worse"
+    assert said(Value(value=0.1, low=-0.01, high=0.2)) == "can’t be told apart"
+    one = evaluation({"a": 4, "b": 0})
+    assert difference({0: one}, {1: one})["difference"] is None, "other seeds are no pair"
