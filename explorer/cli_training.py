@@ -65,6 +65,9 @@ def train(
     ] = None,
     scale_rewards: Annotated[str | None, typer.Option(help="Divide advantages by group, or by none.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the KL divergence.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Who samples GRPO's groups: auto, fast (CPU), trl or vllm.")
+    ] = None,
     held_out_count: Annotated[int | None, typer.Option(help="Held-out problems looked at; 0: none.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Updates between two looks; 0: none.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Updates between two checkpoints.")] = None,
@@ -98,6 +101,7 @@ def train(
             "off_policy_c": off_policy_c,
             "scale_rewards": scale_rewards,
             "beta": beta,
+            "sampler": sampler,
             "held_out": held_out_count,
             "eval_every": eval_every,
             "save_every": save_every,

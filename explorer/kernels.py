@@ -51,8 +51,13 @@ class FastLinear(nn.Module):
         # (out, in); a transposed view where the family stores it the other way round.
         self.matrix = matrix if isinstance(layer, nn.Linear) else matrix.t()
         self.out_features, self.in_features = self.matrix.shape
+        self._packed = packed
+        self.renew()
+
+    def renew(self) -> None:
+        """Lay the second copy out anew, after the weights were changed in place."""
         self.weights = self.matrix
-        if packed:
+        if self._packed:
             self.weights = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), PACKED_FOR_ROWS)
 
     def product(self, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 from explorer.context import Context, GrowingLayer
 from explorer.errors import UserError
 from explorer.fingerprint import fingerprint
-from explorer.kernels import use_fast_products
+from explorer.kernels import FastLinear, use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
 
 # Embedding rows computed at once when V is not simply the weight matrix.
@@ -158,6 +158,16 @@ class LanguageModel:
                 "or remove the damaged copy so that it is fetched again."
             ) from error
         return cls(network.to(where), tokenizer, id=id, source=source, revision=revision)
+
+    def refresh(self) -> None:
+        """Follow weights that were changed in place: what was worked out from them is worked out anew."""
+        for layer in self.network.modules():
+            if isinstance(layer, FastLinear):
+                layer.renew()
+        self.vocabulary = self._vocabulary_rows()
+        self.row_norms = self._row_norms()
+        self.median_norm = float(self.row_norms.median())
+        self.info = self.info.model_copy(update={"fingerprint": fingerprint(self.vocabulary)})
 
     def _vocabulary_rows(self) -> Tensor:
         """V (vocab_size, hidden): what the embedding module gives for every id. Families that scale inside the module

@@ -9,7 +9,7 @@ from statistics import stdev
 import pytest
 import torch
 
-from explorer.records import Problem, Verdict
+from explorer.records import Problem, SamplingConfig, Verdict
 from explorer.settings import read_settings
 from explorer.sources import ResolvedModel
 from explorer.training.group import (
@@ -115,6 +115,7 @@ def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
     from explorer.training.watch import Watch
 
     trainee = trainee_of(folder)
+    changes = {"sampler": "trl", **changes}
     asked = {"method": Method.GRPO, "adapter": adapter, "group": 4, "max_new_tokens": 8, "off_policy_c": C, "batch": 1}
     request = TrainRequest(**{**asked, "updates": 2, "held_out": 0, "eval_every": 0, **changes})
     questions = ["What is 3 + 4?", "What is 1 + 1?"][:problems]
@@ -238,3 +239,70 @@ def test_lora_learns_of_a_zero_hit_group_only_with_the_trace(folder, tmp_path):
     ]
     assert moved[0] > 1e-3
     assert moved[1] == 0
+
+
+# -- sampling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapter", [Adapter.FULL, Adapter.LORA])
+def test_the_fast_sampler_draws_from_the_weights_in_training(folder, tmp_path, adapter):
+    """Greedily it says what `generate` says, before the weights moved and after, for each prompt of a batch."""
+    trainee, trainer = made(folder, tmp_path, adapter=adapter, problems=2, sampler="fast", inject=Inject.NEVER)
+    assert type(trainer).__name__ == "SamplingTrainer"
+    prompts = [trainee.prompt_ids(question) for question in ("What is 3 + 4?", "What is 1 + 1?")]
+    greedy = SamplingConfig(temperature=0.0, max_new_tokens=8)
+
+    def plain():
+        found = []
+        for prompt in prompts:
+            ids = trainer.model.generate(
+                input_ids=torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=8,
+                do_sample=False,
+                pad_token_id=0,
+            )
+            found.append(ids[0, len(prompt) :].tolist())
+        return found
+
+    def ours():
+        trainer._fast.refresh(trainer.model)
+        drawn = trainer._fast.sample([prompts[0], prompts[0], prompts[1]], greedy, 0)
+        assert drawn[0] == drawn[1]
+        return drawn[1:]
+
+    trainer.model.eval()
+    before = plain()
+    assert ours() == before
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(5)
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
+    assert plain() != before
+    assert ours() == plain()
+
+
+def test_a_group_sampled_fast_has_its_trace_too(folder, tmp_path):
+    _trainee, trainer = made(folder, tmp_path, sampler="fast")
+    output = scored(trainer)
+    assert output["off_policy"].tolist() == [False, False, False, True]
+    first, second = (output["completion_ids"][row].tolist() for row in (0, 1))
+    assert first != second, "members of a group are drawn apart"
+    ours = trainer._compute_loss(trainer.model, output)
+    assert float(ours.detach()) == pytest.approx(float(plain_loss(trainer, output).detach()), abs=1e-6)
+
+
+def test_vllms_log_probabilities_of_a_replaced_member_are_unknown(folder, tmp_path, monkeypatch):
+    from trl import GRPOTrainer
+
+    _, trainer = made(folder, tmp_path)
+    drawn = [[70, 71], [72], [73, 74], [75]]
+    monkeypatch.setattr(
+        GRPOTrainer, "_generate_single_turn", lambda *a, **k: (drawn, [[-1.0] * len(row) for row in drawn])
+    )
+    trainer._rows = [trainer.train_dataset[0]] * 4
+    ids, logprobs = trainer._generate_single_turn([[1]] * 4)
+    assert ids[3][:5] == list(RESCUED_IDS)
+    assert logprobs[:3] == [[-1.0, -1.0], [-1.0], [-1.0, -1.0]]
+    assert logprobs[3] == [None] * len(ids[3])

@@ -240,6 +240,7 @@ def test_the_shown_command_asks_for_the_very_same(tmp_path, monkeypatch):
         off_policy_c=0.2,
         scale_rewards="none",
         beta=0.01,
+        sampler="trl",
         held_out=3,
         eval_every=4,
         save_every=5,

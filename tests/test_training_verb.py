@@ -201,6 +201,7 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
         (["--max-tokens", "20"], "longer than --max-tokens"),
         (["--runs", "nowhere"], "nowhere"),
         (["--held-out", "no-such-set"], "no-such-set"),
+        (["--sampler", "slow"], "--sampler can't be 'slow'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(place, tmp_path, more, sentence, capsys):
@@ -282,17 +283,8 @@ def test_a_plan_does_nothing(place, tmp_path, capsys):
 def test_two_processes_share_a_training(place, tmp_path):
     """Under `accelerate launch`, two CPU processes: one folder, one set of files, twice the rows an update."""
     out = tmp_path / "t"
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "explorer"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    launch += ["--config_file", "assets/accelerate/two-cpu-processes.yaml", "-m", "explorer"]
     given = asked(place, "sft", out, "--held-out-count", 0, "--device", "cpu")
     done = subprocess.run(
         [*launch, *map(str, given)],
@@ -307,3 +299,18 @@ def test_two_processes_share_a_training(place, tmp_path):
     assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)] == [1, 2, 3]
     assert files.finished(out)
     LanguageModel.load(out / files.MODEL, id="b")
+
+
+@pytest.mark.parametrize("name", ["cpu", "two-cpu-processes", "one-gpu", "many-gpus"])
+def test_the_shipped_configurations_are_accelerates(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = PROJECT_ROOT / "assets" / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.use_cpu == ("cpu" in name)
+    assert config.mixed_precision == ("no" if "cpu" in name else "bf16")
+
+
+def test_vllm_that_is_not_installed_is_said(place, tmp_path, capsys):
+    assert verb(*asked(place, "grpo", tmp_path / "t", "--sampler", "vllm")) == 2
+    assert "vLLM is not installed" in capsys.readouterr().err

@@ -4,7 +4,7 @@ A zero-hit prompt's group has equal rewards, so no advantage and no gradient. On
 that was verified correct: its exact token ids, its reward by the same reward function, its advantage by TRL's own
 arithmetic. Having been sampled elsewhere it has no importance ratio; p / (p + c) of each token stands in its place
 (LUFFY, arXiv 2504.14945, section 3.2), unclipped. The replayed prefix may be left out of the loss (Prefix-RFT, arXiv
-2507.01679). Without injection nothing here is entered: the trainer is TRL's, line for line.
+2507.01679). Without injection, and sampled by TRL, nothing here is entered: the trainer is TRL's, line for line.
 
 How it gets in (trl 1.16; private methods, so requirements.txt pins the version): `_generate_single_turn` overwrites ids
 after sampling; `_get_per_token_logps_and_entropies`, called by `_compute_loss`, puts log(p + c) where the logarithm of
@@ -26,11 +26,12 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from explorer.records import Problem, Verdict
+from explorer.records import Problem, SamplingConfig, Verdict
 from explorer.rollout import JudgeLike
 from explorer.training.common import completion_ids, quiet, settings
 from explorer.training.group import slot
-from explorer.training.request import Inject, TrainRequest
+from explorer.training.request import Inject, Sampler, TrainRequest
+from explorer.training.sampler import FastSampler
 from explorer.training.traces import TrainingTrace
 from explorer.training.weights import Trainee
 
@@ -73,11 +74,30 @@ def verified(judge: JudgeLike, tokenizer, end_ids: Sequence[int]) -> Callable[..
     return reward
 
 
-class RescuingTrainer(GRPOTrainer):
+class SamplingTrainer(GRPOTrainer):
+    """TRL's trainer, its completions drawn by the app's own loop where one is given."""
+
+    def __init__(self, *args, fast: FastSampler | None = None, seed: int = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._fast, self._seed = fast, seed
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        if self._fast is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        sampling = SamplingConfig(
+            temperature=self.temperature, max_new_tokens=self.max_completion_length, seed=self._seed
+        )
+        self._fast.refresh(self.accelerator.unwrap_model(self.model))
+        # The rows of another process are other rows of the same stream.
+        stream = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
+        return self._fast.sample(prompt_ids, sampling, stream), None
+
+
+class RescuingTrainer(SamplingTrainer):
     """TRL's trainer, with a rescued trace in the groups that it is meant for."""
 
     def __init__(self, *args, inject: Inject, off_policy_c: float, mask_prefix: bool, seed: int, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, seed=seed, **kwargs)
         if self.importance_sampling_level != "token":
             raise ValueError("the weight p / (p + c) is a token's: importance_sampling_level must be token")
         self._inject, self._c, self._mask_prefix, self._draw = inject, off_policy_c, mask_prefix, random.Random(seed)
@@ -112,6 +132,8 @@ class RescuingTrainer(GRPOTrainer):
             ids = [list(one) for one in ids]
             for member, trace in self._places(rewards).items():
                 ids[member] = list(self._rows[member]["rescued_ids"][trace])
+                if logprobs is not None:  # vLLM's; TRL takes None for a token that it could not score
+                    logprobs[member] = [None] * len(ids[member])
                 self._entered[member] = self._rows[member]["rescued_prefixes"][trace]
         entered = [member in self._entered for member in range(len(ids))]
         self._log_completion_extra("rescued", entered)
@@ -181,10 +203,17 @@ def trainer(
     """TRL's trainer over the problems; with injection, ours."""
     from datasets import Dataset
 
+    vllm = {"use_vllm": True, "vllm_mode": "colocate"} if request.sampler is Sampler.VLLM else {}
+    fast = None
+    if request.sampler is Sampler.FAST or (request.sampler is Sampler.AUTO and FastSampler.suits(trainee)):
+        fast = FastSampler(trainee)
     kind, more = GRPOTrainer, {}
+    if fast is not None:
+        kind, more = SamplingTrainer, {"seed": request.seed, "fast": fast}
     if request.inject is not Inject.NEVER:
         kind = RescuingTrainer
         more = {
+            "fast": fast,
             "inject": request.inject,
             "off_policy_c": request.off_policy_c,
             "mask_prefix": request.mask_prefix,
@@ -204,6 +233,7 @@ def trainer(
             scale_rewards=request.scale_rewards.value,
             log_completions=True,
             num_completions_to_print=0,
+            **vllm,
         ),
         train_dataset=Dataset.from_list(prompts_of(problems, traces, trainee)),
         processing_class=trainee.tokenizer,

@@ -55,6 +55,15 @@ class Scale(StrEnum):
     NONE = "none"
 
 
+class Sampler(StrEnum):
+    """Who samples GRPO's groups: the app's own loop (CPU), TRL's `generate`, or vLLM; `AUTO` is the first that fits."""
+
+    AUTO = "auto"
+    FAST = "fast"
+    TRL = "trl"
+    VLLM = "vllm"
+
+
 LEARNING_RATES = {
     (Method.SFT, Adapter.FULL): 2e-5,
     (Method.SFT, Adapter.LORA): 2e-4,
@@ -92,6 +101,7 @@ class TrainRequest(Record):
     off_policy_c: float = Field(0.1, ge=0, le=10)
     scale_rewards: Scale = Scale.GROUP
     beta: float | None = Field(None, ge=0, le=10)
+    sampler: Sampler = Sampler.AUTO
     held_out: int = Field(16, ge=0, le=10_000)
     eval_every: int = Field(20, ge=0, le=100_000)
     save_every: int = Field(20, ge=1, le=100_000)

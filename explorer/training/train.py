@@ -29,8 +29,9 @@ from explorer.settings import Settings, read_settings
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
 from explorer.training.folder import TrainingConfig
-from explorer.training.request import Inject, Method, TrainRequest
+from explorer.training.request import Inject, Method, Sampler, TrainRequest
 from explorer.training.traces import Chosen, TraceFilter, TrainingTrace, choose, read_candidates
+from explorer.vllm_rollouts import installed
 
 Tell = Callable[[str, float | None], None]
 
@@ -202,6 +203,8 @@ def train(
 
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose a folder for the training.")
+    if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
+        raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
     material = gather(asked)
     own = material.rows[0].model_id if material.rows else None
     rank, world, local = share()
