@@ -17,6 +17,7 @@ from explorer.audit import decoy_control
 from explorer.audit_controls import KINDS, ControlState, other_control
 from explorer.audit_verdict import Audit, Finding, audited_step, conclude
 from explorer.errors import UserError
+from explorer.hunting import soft_interrupt
 from explorer.leaks import leaks
 from explorer.pipeline import Cancelled, Run, load_model, never
 from explorer.records import Leaks, Trace
@@ -93,6 +94,8 @@ def audit(
 
     Raises:
         UserError: no such control, nothing to audit, or the runs are of another model.
+        KeyboardInterrupt: it was asked to stop (SIGINT), and did after the control under way; a second one stops it at
+            once, and that control is done again.
     """
     from explorer.settings import read_settings
     from explorer.verdict import Judge
@@ -115,7 +118,7 @@ def audit(
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
     audits: list[Audit] = []
     measured: list[Leaks | None] = []
-    with Judge() as judge:
+    with Judge() as judge, soft_interrupt() as asked_to_stop:
         for place, folder in enumerate(folders):
             trace, trajectory = load_run(folder)
             run = Run.reopen(language_model, trace, trajectory)
@@ -124,6 +127,8 @@ def audit(
                 tell(f"{at}: {trace.problem.id}, {state.kind}, {state.doing}", place / len(folders))
                 if state.control is not None or state.kind == "leaks":
                     save_run(_kept(run, trace), trajectory, folder)
+                    if asked_to_stop.is_set() and (state.kind != "leaks" or place + 1 < len(folders)):
+                        raise KeyboardInterrupt
             audits.append(conclude(run.trace(), folder.name))
             measured.append(run.leaks)
     summary = summarise(audits)

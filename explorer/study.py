@@ -11,8 +11,9 @@ Four stages, each resumable, on the default model or any other:
    fresh rollouts and the unrevised prefix at equal compute and against a decoy; the settings are fixed before.
 4. the report (`study_report.py`).
 
-What it does not do: decide anything by hand. The best setting is the search's highest mean rate correct; ties go to the
-earlier arm.
+What it does not do: decide anything by hand. The best setting is the search's highest mean rate of correct
+continuations that hold no false equation: an answer put in place of a wrong sum is no rescue. Ties go to the earlier
+arm.
 """
 
 from __future__ import annotations
@@ -273,14 +274,15 @@ def read_rows(file: Path) -> list[dict]:
 
 
 def best_arm(rows: Sequence[dict]) -> tuple[Arm, int]:
-    """The arm and point with the highest mean rate correct over the problems that it applied to."""
+    """The arm and point with the highest mean rate of correct continuations without a false equation, over the problems
+    that it applied to."""
     best, highest = (ARMS[0], ARMS[0].points[-1]), -1.0
     for arm in ARMS:
         if arm.decoy or not arm.revised:
             continue
         for point in arm.points:
             mine = [row for row in rows if row["arm"] == arm.name and row["point"] == point and row["n"]]
-            rate = sum(row["correct"] / row["n"] for row in mine) / len(mine) if mine else 0.0
+            rate = sum((row["correct"] - row["false"]) / row["n"] for row in mine) / len(mine) if mine else 0.0
             if rate > highest:
                 best, highest = (arm, point), rate
     return best

@@ -222,8 +222,8 @@ def short(figures: dict, best: tuple | None) -> list[str]:
     for one in chosen:
         (arm, point), correct, false = best, one["continuations"]["x"], one["false"]
         found.append(
-            f"Best in the search, by continuations correct: {arm.words}, from step {point}; {false} of its {correct} "
-            "correct ones rest on a false equation."
+            f"Best in the search, by continuations that are correct and hold no false equation: {arm.words}, from step "
+            f"{point}; {correct - false} of its {correct} correct ones hold none."
         )
     tried = [f"{max(one['rescued']['n'] for one in figures['search'])} in the search"] if figures["search"] else []
     tried += [f"{one['problems']} in the confirmation of “{name}”" for name, one in figures["confirm"].items()]

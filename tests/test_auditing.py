@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 
 import pytest
 
+from explorer import auditing
 from explorer.audit_controls import KINDS
 from explorer.audit_verdict import Arm, Audit, Finding
 from explorer.auditing import summarise
@@ -61,6 +64,26 @@ def test_a_hunt_is_audited_into_its_runs_and_a_table(hunted, capsys):
         old, new = json.loads(before[run.name]), load_run(run, with_trajectory=False)[0].model_dump(mode="json")
         assert new["controls"][:3] == old["controls"]
         assert [one["kind"] for one in new["controls"]] == [*kinds.split(","), "ban"]
+
+
+def test_an_interrupt_waits_for_the_control_under_way(hunted, tmp_path, monkeypatch, capsys):
+    """The first SIGINT comes in the middle of a control: it is kept, no other is begun, the same command goes on."""
+    plain, seen = auditing.other_control, []
+
+    def interrupted(run, judge, kind, *rest):
+        seen.append(kind)
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        yield from plain(run, judge, kind, *rest)
+
+    monkeypatch.setattr(auditing, "other_control", interrupted)
+    asked = ["--model", hunted / "tiny", "--controls", "toward-only,no-hull", "--out", tmp_path / "copies"]
+    assert verb("audit", hunted / "h", *asked) == 130
+    assert seen == ["toward-only"]
+    kept = [control.kind for run in find_runs(tmp_path / "copies") for control in load_run(run)[0].controls]
+    assert kept.count("toward-only") == 1
+    assert verb("audit", hunted / "h", *asked) == 0
+    assert seen.count("toward-only") == 2, "one for each run, none twice"
 
 
 def test_copies_leave_the_runs_as_they_are(hunted, tmp_path):

@@ -116,11 +116,12 @@ def test_the_problems_are_not_the_banks_and_are_divided_once():
 
 
 def test_the_best_setting_is_the_highest_mean_rate():
-    def row(arm, point, correct, n=10):
-        return {"arm": arm, "point": point, "n": n, "correct": correct}
+    def row(arm, point, correct, n=10, false=0):
+        return {"arm": arm, "point": point, "n": n, "correct": correct, "false": false}
 
     rows = [row("default", 4, 2), row("default", 10, 3), row("cool", 10, 9), row("cool", 10, 1), row("ban", 10, 6)]
     rows += [row("decoy", 10, 10), row("unrevised", 0, 10), row("ban", 10, 0, 0)]
+    rows.append(row("before-answer", 10, 10, false=10))  # all right, and every one on a false equation
     arm, point = best_arm(rows)
     assert (arm.name, point) == ("ban", 10)
     assert [one.name for one in confirmed_arms(rows)] == ["default", "best"]
