@@ -15,12 +15,22 @@ const NAMED = {
   "datasets:": ["Dataset", "openai/gsm8k:test", "Its name on the hub, and a split after a colon; it is loaded when the hunt begins."],
   "reasoning-gym:": ["Task", "chain_sum", "One of its tasks; 100 prompts are generated from the seed."],
 };
-const SPLITS = [
+const CHOICES = {};
+CHOICES.split = [
   ["auto", "Where it fits best"],
   ["first-error", "Before the first wrong equation"],
   ["before-answer", "Before the answer"],
   ["fraction", "Half of it"],
   ["fixed", "After a fixed number of tokens"],
+];
+CHOICES.hull = [
+  ["vocabulary", "The whole vocabulary"],
+  ["plausible", "Tokens likely at that place"],
+  ["like-norm", "Tokens of like norm"],
+];
+CHOICES.engine = [
+  ["own", "The app itself"],
+  ["vllm", "vLLM"],
 ];
 // [name, label, sentence, type, attributes]
 const GROUPS = [
@@ -29,6 +39,7 @@ const GROUPS = [
     ["temperature", "Temperature", "Higher draws less likely tokens more often; 0 always takes the likeliest.", "number", { min: 0, max: 5, step: 0.05 }],
     ["max_new_tokens", "Longest, in tokens", "Rollouts are cut off here.", "number", { min: 1, max: 8192 }],
     ["seed", "Random seed", "The same seed draws the same rollouts.", "number", { min: 0 }],
+    ["engine", "Who draws the rollouts", "vLLM, where it is installed, is faster on a GPU; its random numbers differ.", "select", {}],
     ["more", "Draw zero-hit prompts on to 4N", "Would more tries alone have hit? Takes longer.", "checkbox", {}],
   ]],
   ["Revise", [
@@ -37,6 +48,8 @@ const GROUPS = [
     ["steps", "K, steps", "How many Frank-Wolfe steps each prefix takes.", "number", { min: 1, max: 200 }],
     ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.001, max: 1, step: 0.01 }],
     ["away_weight", "λ, away weight", "How hard the failed continuation pushes; 0 looks at the gold answer only.", "number", { min: 0, max: 10, step: 0.05 }],
+    ["hull", "Hull", "Which tokens a place may be pulled to.", "select", {}],
+    ["connector", "Words before the answer", "Such as “The answer is ”; empty puts the answer where the failed text goes on.", "text", { maxlength: 80 }],
   ]],
   ["Go on", [
     ["samples", "n, continuations", "From each of three starts: revised, projected to tokens, unrevised.", "number", { min: 1, max: 1024 }],
@@ -47,7 +60,7 @@ const GROUPS = [
 /** A labelled input with its sentence. */
 function field(name, label, sentence, type, attributes) {
   const [id, hint] = [uid("hf"), uid("hf")];
-  const input = type === "select" ? el("select", { id, class: "lr-field", "aria-describedby": hint }, ...SPLITS.map(([value, text]) => el("option", { value, text }))) : el("input", { id, type, class: type === "checkbox" ? "lr-check" : "lr-field", inputmode: type === "number" ? "decimal" : null, "aria-describedby": hint, ...attributes, step: type === "number" ? (attributes.step ?? 1) : null });
+  const input = type === "select" ? el("select", { id, class: "lr-field", "aria-describedby": hint }, ...CHOICES[name].map(([value, text]) => el("option", { value, text }))) : el("input", { id, type, class: type === "checkbox" ? "lr-check" : "lr-field", inputmode: type === "number" ? "decimal" : null, "aria-describedby": hint, ...attributes, step: type === "number" ? (attributes.step ?? 1) : null });
   const words = el("label", { for: id, class: "lr-hf-label", text: label });
   const quiet = el("span", { id: hint, class: "lr-hf-hint", text: sentence });
   const node = type === "checkbox" ? el("div", { class: "lr-hf-row lr-hf-check" }, input, el("div", {}, words, quiet)) : el("div", { class: "lr-hf-row" }, words, input, quiet);
@@ -109,6 +122,7 @@ class Form {
     const found = { problems: this.#problems(), skip_bad: this.skip.checked };
     for (const { name, type, input } of this.fields) {
       if (name === "more") found.more = input.checked ? 4 : 1;
+      else if (name === "connector") found.connector = input.value.replaceAll("\\n", "\n");
       else if (type === "number") found[name] = input.value === "" ? null : Number(input.value);
       else found[name] = input.value;
     }
@@ -169,8 +183,14 @@ class Form {
   }
 
   /** The first values, and the sets on offer. */
-  #fill({ sets, gym, values }) {
+  #fill({ sets, gym, vllm, values }) {
     this.filled = true;
+    const engines = this.fields.find((one) => one.name === "engine").input;
+    for (const option of engines.options) {
+      if (option.value !== "vllm" || vllm) continue;
+      option.disabled = true;
+      option.textContent = "vLLM (not installed)";
+    }
     this.set.replaceChildren(...sets.map(({ value, label }) => el("option", { value, text: label })));
     for (const [value, text] of Object.entries(OTHERS)) {
       const missing = value === "reasoning-gym:" && !gym;
@@ -178,7 +198,7 @@ class Form {
     }
     for (const { name, input } of this.fields) {
       if (name === "more") input.checked = values.more > 1;
-      else input.value = values[name] ?? "";
+      else input.value = String(values[name] ?? "").replaceAll("\n", "\\n");
     }
     this.#chosen();
   }
@@ -220,7 +240,7 @@ class Form {
 }
 
 /**
- * Gradio calls this once per component. `props.value`: null or {sets, gym, values, plan, brought}.
+ * Gradio calls this once per component. `props.value`: null or {sets, gym, vllm, values, plan, brought}.
  * Emits 'plan' {ticket, values} and 'begin' {values, hunt}.
  */
 export function mount({ element, props, trigger, watch }) {

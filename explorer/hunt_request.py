@@ -22,7 +22,7 @@ from explorer.hunt import HUNT_FILE
 from explorer.jobs import PROJECT_ROOT
 from explorer.problem_sets import DATASET, GYM
 from explorer.problems import MAX_FILE_BYTES, load_bank
-from explorer.records import Record, RevisionConfig, SamplingConfig
+from explorer.records import Hull, Record, RevisionConfig, SamplingConfig
 from explorer.store import run_folder
 
 _S, _R = SamplingConfig(), RevisionConfig()
@@ -48,6 +48,9 @@ class HuntRequest(Record):
     steps: int = Field(_R.steps, ge=1, le=200)
     step_size: float = Field(_R.step_size, gt=0, le=1)
     away_weight: float = Field(_R.away_weight, ge=0, le=10)
+    connector: str = Field(_R.connector, max_length=80)
+    hull: Hull = _R.hull
+    engine: Literal["own", "vllm"] = "own"
     limit: int | None = Field(None, ge=1)
     skip_bad: bool = False
 
@@ -62,6 +65,8 @@ NAMES = {
     "steps": "K, steps",
     "step_size": "γ, step size",
     "away_weight": "λ, away weight",
+    "connector": "Words before the answer",
+    "engine": "Who draws the rollouts",
     "limit": "Only the first",
 }
 
@@ -205,7 +210,10 @@ def hunt_command(request: HuntRequest, problems: str, out: Path, model: Mapping[
         # N and n always stand there: the command's own defaults for them are others.
         if name in ("problems", "skip_bad") or (value == getattr(plain, name) and name not in ("rollouts", "samples")):
             continue
-        arguments += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        # With an equals sign a connector may begin with a dash.
+        shown = f"{value:g}" if isinstance(value, float) else str(value).replace("\n", "\\n")
+        option = f"--{name.replace('_', '-')}"
+        arguments += [f"{option}={shown}"] if name == "connector" else [option, shown]
     if request.skip_bad:
         arguments.append("--skip-bad")
     return explorer_command(arguments, model)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer import hunting
 from explorer.cli import app, run_command
 from explorer.errors import UserError
 from explorer.hunt_request import (
@@ -60,6 +61,18 @@ def test_the_command_says_what_is_not_a_default_and_is_taken_by_the_command_line
     assert "--steps" not in command
     # Every option exists: what fails is the model, not the command line.
     assert run_command(lambda: app(args=[*command[3:], "--limit", "0"], standalone_mode=False)) == 2
+
+
+def test_hull_connector_and_engine_reach_the_verb_as_they_were_asked_for(tmp_path, monkeypatch):
+    request = read_request({"hull": "plausible", "connector": "\n- so ", "engine": "vllm"})
+    command = hunt_command(request, "sum", tmp_path / "h", NO_MODEL)
+    seen = []
+    monkeypatch.setattr(hunting, "hunt", lambda *given: seen.append(given[2]) or ([], {}))
+    assert run_command(lambda: app(args=command[3:], standalone_mode=False)) == 0
+    config = seen[0]["config"]
+    assert (config.hull.value, config.connector, seen[0]["engine"]) == ("plausible", "\n- so ", "vllm")
+    with pytest.raises(UserError, match="Hull can't be"):
+        read_request({"hull": "round"})
 
 
 def test_paths_are_seen_from_the_projects_folder(tmp_path):

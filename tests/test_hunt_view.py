@@ -57,6 +57,8 @@ def test_the_form_offers_the_bank_and_each_family():
     assert [one["value"] for one in form["sets"]] == ["bank", "sum", "rate"]
     assert "15" in form["sets"][0]["label"]
     assert form["values"] == HuntRequest().model_dump(mode="json")
+    assert form["vllm"] is False
+    assert form_payload({"sum": 1}, gym=False, vllm=True)["vllm"] is True
 
 
 def test_a_plan_says_how_long_and_by_whose_measure():

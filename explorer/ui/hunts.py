@@ -40,6 +40,7 @@ from explorer.recorded import recorded_runs
 from explorer.store import find_runs, load_run, run_folder
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import form_payload, plan_payload, status_payload, table_payload
+from explorer.vllm_rollouts import installed
 
 Values = Mapping[str, object]
 Payload = dict[str, Any]
@@ -62,7 +63,7 @@ class Hunts:
     def form(self) -> Payload:
         """What may be asked for."""
         families = Counter(problem.family for problem in load_bank())
-        return form_payload(dict(families), find_spec("reasoning_gym") is not None)
+        return form_payload(dict(families), find_spec("reasoning_gym") is not None, vllm=installed())
 
     def plan(self, values: Values, model_name: str, ticket: int = 0) -> Payload:
         """What a request amounts to: its command, its bad rows, how long it may take. Runs nothing."""

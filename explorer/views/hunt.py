@@ -29,18 +29,21 @@ SHOWN_ROWS = 200
 # -- asking ----------------------------------------------------------------------------------------
 
 
-def form_payload(families: Mapping[str, int], gym: bool, plain: HuntRequest | None = None) -> Payload:
+def form_payload(
+    families: Mapping[str, int], gym: bool, plain: HuntRequest | None = None, vllm: bool = False
+) -> Payload:
     """The sets on offer, and the form's first values.
 
     Args:
         families: problems of each family of the bank.
         gym: whether reasoning-gym is installed.
         plain: the first values; default: those of a fresh request.
+        vllm: whether vLLM is installed.
     """
     total = sum(families.values())
     sets = [{"value": "bank", "label": f"Built-in bank, all {total} prompts"}]
     sets += [{"value": name, "label": f"Built-in bank, only {name} ({count})"} for name, count in families.items()]
-    return {"sets": sets, "gym": gym, "values": (plain or HuntRequest()).model_dump(mode="json")}
+    return {"sets": sets, "gym": gym, "vllm": vllm, "values": (plain or HuntRequest()).model_dump(mode="json")}
 
 
 def plan_payload(
