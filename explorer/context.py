@@ -41,6 +41,25 @@ class GrowingLayer:
         for memory, part in zip(self._room, (keys, values), strict=True):
             memory[:, :, : self._length] = part
 
+    @classmethod
+    def of_pasts(cls, pasts: Sequence[tuple[Tensor, Tensor]], counts: Sequence[int], room: int) -> GrowingLayer:
+        """Rows of several pasts of unequal length, `counts` of each, all ending at the same place: shorter ones have
+        nothing before their beginning, where a mask keeps anybody from looking."""
+        longest = max(keys.shape[-2] for keys, _ in pasts)
+        layer = cls.__new__(cls)
+        layer._length = longest
+        layer._room = []
+        for part in (0, 1):
+            like = pasts[0][part]
+            shape = (sum(counts), like.shape[1], longest + room, like.shape[3])
+            memory = torch.zeros(shape, dtype=like.dtype, device=like.device)
+            first = 0
+            for past, count in zip(pasts, counts, strict=True):
+                memory[first : first + count, :, longest - past[part].shape[-2] : longest] = past[part]
+                first += count
+            layer._room.append(memory)
+        return layer
+
     @property
     def keys(self) -> Tensor:
         """(rows, heads, length, size)."""
@@ -190,3 +209,49 @@ class Context:
             (place + self.length)[None],
         )[0]
         return list(logits.split([len(positions) for positions in kept]))
+
+
+class SideBySide:
+    """Rows that go on from prompts of unequal length and grow by a token at a time: one pass for all of them."""
+
+    def __init__(self, contexts: Sequence[Context], counts: Sequence[int], room: int):
+        """Lay them out.
+
+        Args:
+            contexts: one-row contexts, each with its last token read.
+            counts: how many rows go on from each.
+            room: for how many more tokens.
+
+        Raises:
+            ValueError: a context has no cache, or one that a mask of ours does not suit.
+        """
+        if any(one._cache is None or not one._growing() for one in contexts):
+            raise ValueError("rows of several prompts need a plain shared cache")
+        self._model = contexts[0]._model
+        self._cache = copy.copy(contexts[0]._cache)
+        layers = zip(*(one._cache.layers for one in contexts), strict=True)
+        self._cache.layers = [
+            GrowingLayer.of_pasts([(layer.keys, layer.values) for layer in same], counts, room) for same in layers
+        ]
+        self.longest = max(one.length for one in contexts)
+        device, dtype = self._model.device, self._model.dtype
+        lengths = torch.tensor([one.length for one in contexts]).repeat_interleave(torch.tensor(counts)).to(device)
+        places = torch.arange(self.longest + room, device=device)
+        hidden = places[None] < (self.longest - lengths)[:, None]
+        self._mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
+        self._place = lengths  # of the next token, in each row's own count
+        self._length = self.longest
+
+    def extend(self, embeddings: Tensor) -> Tensor:
+        """Read one token of each row, (rows, 1, hidden); (rows, vocab_size) float32 logits after it."""
+        self._length += 1
+        mask = self._mask[:, None, None, : self._length]
+        logits = self._model.forward(embeddings.to(self._model.dtype), self._cache, 1, mask, self._place[:, None])
+        self._place = self._place + 1
+        return logits[:, -1]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the given rows, (kept,) int64."""
+        for layer in self._cache.layers:
+            layer.batch_select_indices(rows)
+        self._mask, self._place = self._mask[rows], self._place[rows]

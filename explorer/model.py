@@ -555,7 +555,7 @@ class LanguageModel:
             one list per decoding step of (row, token id), the id None where the row reached its end token.
         """
         rows = range(first_row, first_row + sampling.n)
-        generators = [torch.Generator().manual_seed(_mix(sampling.seed, stream, row)) for row in rows]
+        generators = row_generators(sampling.seed, stream, rows)
         head = context.fork()
         first = torch.zeros(0, self.vocabulary.shape[1], device=self.device) if prefix is None else prefix
         logits = head.extend(first[None], 1)[:, -1].expand(sampling.n, -1)
@@ -563,7 +563,7 @@ class LanguageModel:
         alive = list(range(sampling.n))
         for produced in range(1, sampling.max_new_tokens + 1):
             uniforms = torch.stack([torch.rand((), generator=generators[row], dtype=torch.float64) for row in alive])
-            drawn = draw(logits, uniforms.to(self._draw_device()), sampling.temperature, sampling.top_p, self.allowed)
+            drawn = draw(logits, uniforms.to(self.draw_device), sampling.temperature, sampling.top_p, self.allowed)
             tokens = drawn.tolist()
             yield [(row, None if token in self.end_ids else token) for row, token in zip(alive, tokens, strict=True)]
             kept = [index for index, token in enumerate(tokens) if token not in self.end_ids]
@@ -574,9 +574,15 @@ class LanguageModel:
                 alive = [alive[index] for index in kept]
             logits = current.extend(self.rows([tokens[index] for index in kept])[:, None], 1)[:, -1]
 
-    def _draw_device(self) -> torch.device:
-        # Apple's GPUs have no float64: the draw itself is then done on the CPU.
+    @property
+    def draw_device(self) -> torch.device:
+        """Where tokens are drawn: Apple's GPUs have no float64, so there it is done on the CPU."""
         return torch.device("cpu") if self.device.type == "mps" else self.device
+
+
+def row_generators(seed: int, stream: int, rows: Sequence[int]) -> list[torch.Generator]:
+    """A random stream of its own for each row of a sampling."""
+    return [torch.Generator().manual_seed(_mix(seed, stream, row)) for row in rows]
 
 
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> Tensor:

@@ -1,0 +1,114 @@
+"""Rollouts of several prompts in one batch are those that each prompt has alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from explorer.context import SideBySide
+from explorer.records import SamplingConfig
+from explorer.together import TogetherRollouts, sample_together
+from tests.conftest import tiny_model
+
+QUESTIONS = ("What is 3 + 4?", "How many apples are there, if there are 12 and 30 more?", "1 + 1?", "What?")
+
+
+def alone(model, ids, sampling, stream=0):
+    rows = [[] for _ in range(sampling.n)]
+    for events in model.sample(model.read(ids), None, sampling, stream):
+        for row, token in events:
+            rows[row].append(token)
+    return rows
+
+
+def asked(model, n=3, **changes):
+    given = {"n": n, "max_new_tokens": 20, "temperature": 0.9, **changes}
+    return [
+        (model.prompt(question).token_ids, SamplingConfig(**given, seed=seed))
+        for seed, question in enumerate(QUESTIONS)
+    ]
+
+
+@pytest.fixture
+def ending(model):
+    """A model for which many tokens end a rollout, so that rows leave the batch at different times."""
+    kept = model.end_ids
+    model.end_ids = frozenset(range(2, 30))
+    yield model
+    model.end_ids = kept
+
+
+def test_each_row_is_the_one_it_would_be_alone(ending):
+    prompts = asked(ending)
+    rows = [[[] for _ in range(3)] for _ in prompts]
+    for step in sample_together(ending, prompts):
+        for place, events in enumerate(step):
+            for row, token in events:
+                rows[place][row].append(token)
+    expected = [alone(ending, ids, sampling) for ids, sampling in prompts]
+    assert rows == expected
+    assert len({len(row) for prompt in rows for row in prompt}) > 2, "rows ended at different times"
+
+
+def test_greedy_is_greedy_whatever_stands_beside(model):
+    prompts = asked(model, n=1, temperature=0.0)
+    for place, (ids, sampling) in enumerate(prompts):
+        found = [token for step in sample_together(model, prompts) for _, token in step[place]]
+        assert found == alone(model, ids, sampling)[0]
+
+
+def test_logits_of_ragged_rows_are_the_plain_ones(llama):
+    """Against one pass over each whole sequence by the network itself, not against our own sampling."""
+    prompts = [llama.prompt(question).token_ids for question in QUESTIONS]
+    contexts = []
+    with torch.no_grad():
+        for ids in prompts:
+            context = llama.read(ids).fork()
+            context.extend(torch.zeros(1, 0, llama.vocabulary.shape[1]), 1)
+            contexts.append(context)
+        together = SideBySide(contexts, [1] * len(prompts), 3)
+        for step, tokens in enumerate([(40, 41, 42, 43), (50, 51, 52, 53)]):
+            logits = together.extend(llama.rows(tokens)[:, None])
+            more = [(40, 50), (41, 51), (42, 52), (43, 53)]
+            for row, ids in enumerate(prompts):
+                whole = torch.tensor([[*ids, *more[row][: step + 1]]])
+                plain = llama.network(input_ids=whole).logits[0, -1]
+                assert torch.allclose(logits[row], plain, atol=1e-4)
+
+
+def test_a_batch_is_drawn_once_and_its_others_wait(llama, monkeypatch):
+    from explorer import together as module
+
+    prompts, drawn = asked(llama), []
+    plain = module.sample_together
+    monkeypatch.setattr(module, "sample_together", lambda *given: drawn.append(len(given[1])) or plain(*given))
+    rollouts = TogetherRollouts(llama, prompts, rows=9)
+    for place in (1, 0, 2, 3):  # whichever is asked first
+        ids, sampling = prompts[place]
+        rows = [[] for _ in range(sampling.n)]
+        for events in rollouts.sample(ids, sampling):
+            for row, token in events:
+                rows[row].append(token)
+        assert rows == alone(llama, ids, sampling)
+    assert drawn == [3], "three prompts of three rows in one batch; the fourth is alone and drawn as ever"
+
+
+def test_what_it_was_not_told_of_is_drawn_alone(llama):
+    prompts = asked(llama)
+    rollouts = TogetherRollouts(llama, prompts)
+    ids, sampling = prompts[0]
+    more = [token for events in rollouts.sample(ids, sampling, first_row=3) for _, token in events]
+    expected = [t for e in llama.sample(llama.read(ids), None, sampling, 0, 3) for _, t in e]
+    assert more == expected
+
+
+def test_a_family_without_a_plain_cache_goes_one_after_another():
+    model = tiny_model("llama")
+    kept, model.packed = model.packed, False
+    try:
+        ids, sampling = asked(model)[0]
+        rollouts = TogetherRollouts(model, asked(model))
+        tokens = [token for events in rollouts.sample(ids, sampling) for _, token in events]
+        assert tokens == [t for e in model.sample(model.read(ids), None, sampling) for _, t in e]
+    finally:
+        model.packed = kept
