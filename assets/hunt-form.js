@@ -29,7 +29,8 @@ CHOICES.hull = [
   ["like-norm", "Tokens of like norm"],
 ];
 CHOICES.engine = [
-  ["own", "The app itself"],
+  ["own", "The app, prompt by prompt"],
+  ["batch", "The app, several prompts at once"],
   ["vllm", "vLLM"],
 ];
 // [name, label, sentence, type, attributes]
@@ -39,7 +40,7 @@ const GROUPS = [
     ["temperature", "Temperature", "Higher draws less likely tokens more often; 0 always takes the likeliest.", "number", { min: 0, max: 5, step: 0.05 }],
     ["max_new_tokens", "Longest, in tokens", "Rollouts are cut off here.", "number", { min: 1, max: 8192 }],
     ["seed", "Random seed", "The same seed draws the same rollouts.", "number", { min: 0 }],
-    ["engine", "Who draws the rollouts", "vLLM, where it is installed, is faster on a GPU; its random numbers differ.", "select", {}],
+    ["engine", "Who draws the rollouts", "Several prompts at once are faster; vLLM, where it is installed, on a GPU. Each draws other rollouts.", "select", {}],
     ["more", "Draw zero-hit prompts on to 4N", "Would more tries alone have hit? Takes longer.", "checkbox", {}],
   ]],
   ["Revise", [

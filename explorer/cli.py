@@ -223,7 +223,7 @@ def hunt(
     ),
     samples: Annotated[int | None, typer.Option(help="Continuations per start; default: as --rollouts.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
-    engine: Annotated[str, typer.Option(help="Who draws the prompts' rollouts: own, or vllm where installed.")] = "own",
+    engine: Annotated[str, typer.Option(help="How prompts' rollouts are drawn: own, batch or vllm.")] = "own",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that can't be used.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -42,6 +42,7 @@ from explorer.records import (
 from explorer.rollout import Engine, JudgeLike, sample_and_judge
 from explorer.split import best_failed, best_preset, presets
 from explorer.store import load_run, save_run, write_atomic
+from explorer.together import TogetherRollouts
 from explorer.vllm_rollouts import VllmRollouts
 
 HUNT_FILE = "hunt.json"
@@ -51,7 +52,8 @@ SPLITS = ("auto", "fixed", "fraction", "first-error", "before-answer")
 class HuntConfig(Record):
     """Everything that shapes what a hunt finds; a folder holds one hunt.
 
-    `engine` drew the rollouts of the prompts: our own model or vLLM, whose random numbers differ.
+    `engine` drew the rollouts of the prompts: our own model prompt by prompt (own) or several prompts in one batch
+    (batch), whose rounding differs, or vLLM, whose random numbers differ.
     `failed` rollouts of a zero-hit prompt are revised (0: none), with `hits` also of prompts that were hit; each then
     gets `samples` continuations from every start. Zero-hit prompts are drawn on to `more` times the rollouts (1: not).
     """
@@ -137,7 +139,7 @@ class Hunt:
     judge: JudgeLike
     rank: int = 0
     world: int = 1
-    vllm: VllmRollouts | None = None
+    drawer: VllmRollouts | TogetherRollouts | None = None
     results: dict[str, ProblemResult] = field(default_factory=dict)
 
     def run(self, cancelled: Cancelled = never) -> Iterator[HuntState]:
@@ -232,7 +234,7 @@ class Hunt:
         return found | {"revised": tuple(revised)}
 
     def _engine(self, run: Run) -> Engine | None:
-        return self.vllm and partial(self.vllm.sample, run.prompt.token_ids)
+        return self.drawer and partial(self.drawer.sample, run.prompt.token_ids)
 
     def _choose(self, before: Sequence[Rollout]) -> list[int]:
         """Indices of the failed rollouts to revise, the most promising first."""
@@ -329,6 +331,20 @@ class Hunt:
             return None
         same = trace.model.fingerprint == self.model.info.fingerprint and trace.problem == problem
         return trace if same and trace.sampling == sampling else None
+
+
+def together(
+    model: LanguageModel, problems: Sequence[Problem], sampling: SamplingConfig, rank: int = 0, world: int = 1
+) -> TogetherRollouts:
+    """Draws the rollouts of one process's share, several prompts in one batch."""
+    prompts = []
+    for problem in list(problems)[rank::world]:
+        try:
+            ids = model.prompt(problem.question).token_ids
+        except UserError:
+            continue  # too long: its own turn will say so
+        prompts.append((ids, sampling.model_copy(update={"seed": seed_of(problem.id, sampling.seed)})))
+    return TogetherRollouts(model, prompts)
 
 
 # -- what lies on disk -----------------------------------------------------------------------------

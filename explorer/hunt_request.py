@@ -50,7 +50,7 @@ class HuntRequest(Record):
     away_weight: float = Field(_R.away_weight, ge=0, le=10)
     connector: str = Field(_R.connector, max_length=80)
     hull: Hull = _R.hull
-    engine: Literal["own", "vllm"] = "own"
+    engine: Literal["own", "batch", "vllm"] = "own"
     limit: int | None = Field(None, ge=1)
     skip_bad: bool = False
 

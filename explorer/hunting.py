@@ -24,13 +24,13 @@ from pathlib import Path
 
 from explorer.errors import UserError
 from explorer.files import write_atomic
-from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, read_results
+from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, read_results, together
 from explorer.hunt_table import words, write_tables
 from explorer.problem_sets import problem_set, usable
 from explorer.records import SamplingConfig
 from explorer.vllm_rollouts import VllmRollouts, installed
 
-ENGINES = ("own", "vllm")
+ENGINES = ("own", "batch", "vllm")
 MOST_ROLLOUTS = 1_024
 # As often as anybody can read it.
 PROGRESS_S = 0.3
@@ -154,7 +154,7 @@ def hunt(
     if asked["split"] not in SPLITS:
         raise UserError(f"There is no split {asked['split']!r}: use one of {', '.join(SPLITS)}.")
     if asked["engine"] not in ENGINES:
-        raise UserError(f"There is no engine {asked['engine']!r}: use {' or '.join(ENGINES)}.")
+        raise UserError(f"There is no engine {asked['engine']!r}: use one of {', '.join(ENGINES)}.")
     if asked["engine"] == "vllm" and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or use --engine own.")
     if limit is not None and limit < 1:
@@ -171,11 +171,13 @@ def hunt(
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
-    vllm = None
-    if asked["engine"] == "vllm":
+    drawer = None
+    if asked["engine"] == "batch":
+        drawer = together(language_model, found[:limit], sampling, rank, world)
+    elif asked["engine"] == "vllm":
         tell("Loading the weights into vLLM as well", None)
         weights = resolve(settings.model, settings.cache_dir, offline=settings.offline).path
-        vllm = VllmRollouts(
+        drawer = VllmRollouts(
             weights, language_model.info.dtype, language_model.end_ids, trust_remote_code=settings.allow_remote_code
         )
     for fallback in language_model.fallbacks:
@@ -183,7 +185,7 @@ def hunt(
     config = record(HuntConfig, problems=problems, model=language_model.info, **asked)
     progress, state = ProgressFile(out, rank), HuntState(0, 0)
     with Judge() as judge, soft_interrupt() as asked_to_stop:
-        hunt = Hunt(language_model, found[:limit], config, out, judge, rank, world, vllm)
+        hunt = Hunt(language_model, found[:limit], config, out, judge, rank, world, drawer)
         try:
             for state in hunt.run(asked_to_stop.is_set):
                 progress.tell(state)

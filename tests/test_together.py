@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from explorer.context import SideBySide
-from explorer.records import SamplingConfig
+from explorer.hunt import Hunt, HuntConfig, folder_name, read_results, together
+from explorer.records import Problem, RevisionConfig, SamplingConfig
+from explorer.store import load_run
 from explorer.together import TogetherRollouts, sample_together
-from tests.conftest import tiny_model
+from tests.conftest import FakeJudge, tiny_model
 
 QUESTIONS = ("What is 3 + 4?", "How many apples are there, if there are 12 and 30 more?", "1 + 1?", "What?")
 
@@ -112,3 +114,23 @@ def test_a_family_without_a_plain_cache_goes_one_after_another():
         assert tokens == [t for e in model.sample(model.read(ids), None, sampling) for _, t in e]
     finally:
         model.packed = kept
+
+
+def test_a_hunt_draws_the_same_in_batches_also_after_a_stop(llama, tmp_path):
+    problems = [Problem(id=f"p{i}", question=question, answer="1") for i, question in enumerate(QUESTIONS)]
+    sampling = SamplingConfig(n=3, max_new_tokens=12)
+    asked = {"problems": "x", "model": llama.info, "sampling": sampling, "config": RevisionConfig(), "failed": 0}
+
+    def hunt(name, engine="batch", upto=None):
+        drawer = together(llama, problems, sampling) if engine == "batch" else None
+        config = HuntConfig(**asked, engine=engine)
+        for state in Hunt(llama, problems, config, tmp_path / name, FakeJudge(), drawer=drawer).run():
+            if state.done == upto:
+                return None
+        assert len(read_results(tmp_path / name)) == len(problems)
+        return [load_run(tmp_path / name / folder_name(p.id))[0].before for p in problems]
+
+    plain = hunt("plain", "own")
+    assert hunt("batch") == plain
+    assert hunt("stopped", upto=2) is None
+    assert hunt("stopped") == plain

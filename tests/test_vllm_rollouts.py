@@ -70,7 +70,7 @@ def test_each_row_is_asked_for_with_a_seed_of_its_own(library, tmp_path):
 def test_a_hunt_judges_and_keeps_what_it_drew(library, llama, tmp_path):
     engine = VllmRollouts(tmp_path, "float32", frozenset({END}))
     asked = config(llama, engine="vllm")
-    list(Hunt(llama, PROBLEMS[:1], asked, tmp_path / "h", FakeJudge(), vllm=engine).run())
+    list(Hunt(llama, PROBLEMS[:1], asked, tmp_path / "h", FakeJudge(), drawer=engine).run())
     trace, _ = load_run(tmp_path / "h" / folder_name("p/0"))
     assert [item.token_ids for item in trace.before] == [(10, 11), (12, 13, 14, 15), (16,)]
     assert [item.finish for item in trace.before] == [FinishReason.STOP, FinishReason.LENGTH, FinishReason.STOP]

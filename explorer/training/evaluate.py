@@ -1,10 +1,10 @@
 """How often a model is right, measured the same way before and after a training: pass@k over a problem set, length,
 loops, and one check that nothing else broke.
 
-Rollouts are a hunt's (`hunt.py`), so an evaluation goes on where it was stopped and can be opened like one. Rates of
-problems carry Wilson's 95 % interval; pass@k, a mean over problems whose rollouts hang together, a bootstrap over
-problems (10,000 draws, fixed seed). Two models are compared problem by problem: the mean difference of pass@1 with its
-bootstrap interval, and an exact sign test over the problems that differ.
+Rollouts are a hunt's (`hunt.py`), several prompts in one batch, so an evaluation goes on where it was stopped and can
+be opened like one. Rates of problems carry Wilson's 95 % interval; pass@k, a mean over problems whose rollouts hang
+together, a bootstrap over problems (10,000 draws, fixed seed). Two models are compared problem by problem: the mean
+difference of pass@1 with its bootstrap interval, and an exact sign test over the problems that differ.
 
 The unrelated check: short questions of general knowledge (assets/unrelated.jsonl), never trained on; the mean negative
 log-likelihood of their answers, nats per token.
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from explorer.errors import UserError
 from explorer.files import write_atomic
-from explorer.hunt import Hunt, HuntConfig, folder_name, read_results
+from explorer.hunt import Hunt, HuntConfig, folder_name, read_results, together
 from explorer.hunting import own_device, sentence, share, soft_interrupt
 from explorer.model import LanguageModel
 from explorer.pipeline import load_model
@@ -181,11 +181,17 @@ def evaluate(
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
     config = HuntConfig(
-        problems=problems, model=language_model.info, sampling=sampling, config=RevisionConfig(), failed=0
+        problems=problems,
+        model=language_model.info,
+        sampling=sampling,
+        config=RevisionConfig(),
+        failed=0,
+        engine="batch",
     )
+    drawer = together(language_model, found, sampling, rank, world)
     state = None
     with Judge() as judge, soft_interrupt() as stop:
-        for state in Hunt(language_model, found, config, out, judge, rank, world).run(stop.is_set):
+        for state in Hunt(language_model, found, config, out, judge, rank, world, drawer).run(stop.is_set):
             tell(sentence(state), state.done / max(1, state.total))
     if state is None or state.done < state.total:
         raise KeyboardInterrupt
