@@ -54,6 +54,7 @@ MEASUREMENTS = (
         partial(bench_rows.sample, n=1, temperature=0.0, top_p=1.0, soft=True),
     ),
     Measurement("problem-set", "rollouts of a problem set", bench_rows.problem_set),
+    Measurement("problem-set-batch", "the same, several prompts at once", partial(bench_rows.problem_set, batch=True)),
     Measurement("memory-152k", "memory of a step, 151,936 tokens", bench_rows.memory_152k, needs_model=False),
     Measurement("start", "from the command to the page", bench_rows.start, needs_model=False),
     Measurement("map", "reading the vocabulary map", bench_rows.map_of_the_vocabulary, needs_model=False),

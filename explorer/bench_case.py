@@ -24,6 +24,7 @@ from explorer.records import Problem, Prompt, RevisionConfig, SamplingConfig, Sp
 from explorer.revise import RevisionObjective
 from explorer.settings import Settings
 from explorer.sources import ResolvedModel, resolve
+from explorer.together import TogetherRollouts
 
 MEGABYTE = 1_000_000
 
@@ -263,6 +264,21 @@ def ends_known(model: LanguageModel, known: bool) -> Iterator[None]:
         model.end_ids = kept
 
 
-def rollouts_of_set(model: LanguageModel, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[list[list[int]]]:
-    """Rollouts of many prompts as the app draws them: for each prompt, the token ids of its rows."""
-    return [sampled(model, prompt.token_ids, None, sampling, ends=True) for prompt in prompts]
+def rollouts_of_set(
+    model: LanguageModel, prompts: Sequence[Prompt], sampling: SamplingConfig, batch: bool = False
+) -> list[list[list[int]]]:
+    """Rollouts of many prompts as the app draws them, prompt by prompt or several in one batch: for each prompt, the
+    token ids of its rows."""
+    if not batch:
+        return [sampled(model, prompt.token_ids, None, sampling, ends=True) for prompt in prompts]
+    # A seed of its own for each, as a hunt has it.
+    asked = [(prompt.token_ids, sampling.model_copy(update={"seed": seed})) for seed, prompt in enumerate(prompts)]
+    drawer, found = TogetherRollouts(model, asked), []
+    for ids, its_sampling in asked:
+        drafts: list[list[int]] = [[] for _ in range(sampling.n)]
+        for events in drawer.sample(ids, its_sampling):
+            for row, token in events:
+                if token is not None:
+                    drafts[row].append(token)
+        found.append(drafts)
+    return found

@@ -173,8 +173,8 @@ def sample(bench: Bench, row: Row, n: int, temperature: float, top_p: float, sof
     return reach(row, 1.3, 0.5) if n == 1 else reach(row, 1.5)
 
 
-def problem_set(bench: Bench, row: Row) -> Row:
-    """Rollouts of many problems, with the model's own end tokens."""
+def problem_set(bench: Bench, row: Row, batch: bool = False) -> Row:
+    """Rollouts of many problems, with the model's own end tokens; prompt by prompt, or several in one batch."""
     model, sizes = bench.model, bench.sizes
     sampling = SamplingConfig(n=sizes.rollouts, temperature=0.8, top_p=0.95, max_new_tokens=sizes.answer_tokens)
     problems, prompts = load_bank(), []
@@ -187,7 +187,7 @@ def problem_set(bench: Bench, row: Row) -> Row:
     drawn = {"ours": 0, "reference": 0}
 
     def ours() -> int:
-        drawn["ours"] = sum(len(ids) for rows in rollouts_of_set(model, prompts, sampling) for ids in rows)
+        drawn["ours"] = sum(len(ids) for rows in rollouts_of_set(model, prompts, sampling, batch) for ids in rows)
         return 1
 
     def reference(some: Sequence[Prompt]) -> int:

@@ -52,6 +52,7 @@ NAMES = [
     "sample-16",
     "sample-1-soft",
     "problem-set",
+    "problem-set-batch",
     "memory-152k",
     "start",
     "map",
@@ -111,8 +112,8 @@ def test_every_row_is_there_and_none_failed(whole):
     results, told, _, _ = whole
     assert list(by_name(results)) == NAMES == [one.name for one in bench.MEASUREMENTS]
     assert [row.error for row in by_name(results).values()] == [""] * len(NAMES)
-    assert [line for line in told if re.match(r"\d+ of 14: ", line)] == [
-        f"{number} of 14: {one.name}, {one.what}" for number, one in enumerate(bench.MEASUREMENTS, 1)
+    assert [line for line in told if re.match(r"\d+ of 15: ", line)] == [
+        f"{number} of 15: {one.name}, {one.what}" for number, one in enumerate(bench.MEASUREMENTS, 1)
     ]
 
 
@@ -130,10 +131,10 @@ def test_the_reference_finds_the_same_numbers(whole):
 
 
 def test_ratios_are_the_references_time_over_ours(whole):
-    for row in whole[0].rows[:6]:
+    for row in whole[0].rows[:7]:
         assert row.ratio == pytest.approx(row.reference / row.ours)
         assert row.ours > 0
-        if row.name != "problem-set":
+        if not row.name.startswith("problem-set"):
             assert row.best_ours <= row.ours
             assert row.best_reference <= row.reference
     assert "every 2th prompt" in by_name(whole[0])["problem-set"].note
@@ -162,8 +163,8 @@ def test_ours_and_the_reference_take_turns(monkeypatch):
 
 def test_limits_are_shares_of_what_the_machine_reached(whole):
     rows = by_name(whole[0])
-    assert {name for name, row in rows.items() if getattr(row, "limit", None)} == set(NAMES[:6])
-    for name in NAMES[:6]:
+    assert {name for name, row in rows.items() if getattr(row, "limit", None)} == set(NAMES[:7])
+    for name in NAMES[:7]:
         limit = rows[name].limit
         assert limit.share == pytest.approx(limit.reached / limit.best)
         assert limit.reached > 0
@@ -197,7 +198,7 @@ def test_growth_tables_leave_out_what_the_context_does_not_hold(whole):
     assert [row[0] for row in rows["growth-vocabulary"].rows] == [64, 128]
     assert [row[0] for row in rows["growth-rollouts"].rows] == [1, 3]
     assert [row[0] for row in rows["growth-length"].rows] == [16]
-    for name in NAMES[10:]:
+    for name in NAMES[11:]:
         assert all(len(row) == len(rows[name].columns) and row[1] > 0 for row in rows[name].rows)
 
 
@@ -222,7 +223,7 @@ def test_table_and_markdown_have_every_row(whole):
         assert re.search(rf"^{name}\b", text, re.MULTILINE)
         assert f"`{name}`" in marked
     first = marked.split("\n\n")[1].splitlines()
-    assert len(first) == 12
+    assert len(first) == 13
     assert {line.count("|") for line in first} == {9}
     assert "≤ 5, better ≤ 3 (met)" in marked
     assert "llama" not in text
