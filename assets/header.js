@@ -36,13 +36,13 @@ export function mount({ element, props, watch }) {
   function draw() {
     const value = props.value;
     if (!value) return;
-    const { state, progress, message, model: info, map } = value;
+    const { state, progress, message, model: info, map, parent } = value;
     model.dataset.state = state;
     note.textContent = state === "ready" ? message || "" : "";
     if (state === "ready" && info) {
       name.textContent = info.id;
       const device = info.device === "cpu" ? "CPU" : info.device;
-      const parts = [SOURCES[info.source] || info.source, info.dtype, device, `${info.vocab_size.toLocaleString("en")} tokens × ${info.hidden_size}`];
+      const parts = [parent ? `trained from ${parent}` : null, SOURCES[info.source] || info.source, info.dtype, device, `${info.vocab_size.toLocaleString("en")} tokens × ${info.hidden_size}`].filter(Boolean);
       if (info.fallbacks?.length) parts.push(`slower here: ${info.fallbacks.join("; ")}`);
       if (map && map.state === "building") parts.push(`vocabulary map ${Math.round(100 * (map.progress || 0))} %`);
       if (map && map.state === "failed") parts.push("no vocabulary map");

@@ -169,7 +169,7 @@ class Stage {
       this.jump(payload.recorded || this.role === "b" ? 0 : S);
       const asked = this.#goToAddress(payload.run_id);
       // A recorded run plays once by itself, as soon as its map is there; whoever came by a link sees what it names.
-      this.greeting = Boolean(payload.recorded) && this.role === "a" && !asked && !reducedMotion() && !["make", "hunt"].includes(document.body.dataset.lrMode);
+      this.greeting = Boolean(payload.recorded) && this.role === "a" && !asked && !reducedMotion() && !["make", "hunt", "train"].includes(document.body.dataset.lrMode);
     } else if (change === "grown" && wasLast && !this.playing) this.glide(Math.max(S, this.head));
     if (this.selected !== null && this.selected >= M) this.selected = null;
     this.strip.setRun({ prefix: payload.prefix ?? [], continuation: payload.continuation ?? [], anchor: payload.anchor ?? null });

@@ -1,4 +1,4 @@
-// What opens first: the switch between watching recorded runs, running one's own and hunting, the gallery of recorded runs, and the story of
+// What opens first: the switch between watching recorded runs, running one's own, hunting and training, the gallery of recorded runs, and the story of
 // the run on the stage. Payload: see explorer/views/watch.py. Also starts what belongs to the page as a whole: its address (address.js)
 // and dropping a run on it (drop.js). What it does not do: show the run itself; the stage does.
 
@@ -12,6 +12,7 @@ const MODES = [
   ["watch", "Watch recorded runs"],
   ["make", "Run it yourself"],
   ["hunt", "Hunt"],
+  ["train", "Train"],
 ];
 const WAIT_MS = 6000; // after this an unanswered click no longer says "Opening…"
 const NBSP = "\u00a0";
@@ -23,7 +24,7 @@ const unbroken = (text) => text.replace(/(?<=\d)–(?=\d)/g, "–\u2060");
 
 const known = (name) => (MODES.some(([one]) => one === name) ? name : "watch");
 
-/** "watch", "make" or "hunt"; without the attribute it is "watch", as in the style sheet. */
+/** "watch", "make", "hunt" or "train"; without the attribute it is "watch", as in the style sheet. */
 export const mode = () => known(document.body.dataset.lrMode);
 
 /** Choose the mode of the page, remember it for this tab, and announce it as the document event "lr-mode" {mode}. */

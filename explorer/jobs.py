@@ -143,6 +143,10 @@ class Jobs:
         found = [_read(path.parent) for path in self.root.glob(f"*/{JOB_FILE}") if _ID.fullmatch(path.parent.name)]
         return sorted(filter(None, found), key=lambda job: (job.created_at, job.id), reverse=True)
 
+    def log(self, job_id: str, lines: int = 40) -> tuple[str, ...]:
+        """The last lines that it printed, of what `LOG_TAIL_BYTES` hold."""
+        return _tail(self._folder(job_id) / LOG_FILE, lines)
+
     # -- inside ------------------------------------------------------------------------------------
 
     def _folder(self, job_id: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from explorer.export import rescued
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
 from explorer.statistics import is_degenerate
-from explorer.store import find_runs, load_run
+from explorer.store import TRACE_FILE, find_runs, load_run
 from explorer.training.request import Traces
 
 OWN, RESCUED = "own", "rescued"
@@ -194,7 +195,7 @@ def read_candidates(paths: Sequence[Path]) -> tuple[list[TrainingTrace], int]:
     found: list[TrainingTrace] = []
     folders = [folder for path in paths for folder in find_runs(path)]
     for folder in dict.fromkeys(folders):
-        found += candidates(load_run(folder, with_trajectory=False)[0], folder.name)
+        found += _of_run(folder.absolute(), (folder / TRACE_FILE).stat().st_mtime_ns)
     makers = Counter((trace.model_id, trace.fingerprint) for trace in found)
     if len(makers) > 1:
         names = " and ".join(sorted({name for name, _ in makers})) if len({n for n, _ in makers}) > 1 else "one name"
@@ -202,6 +203,12 @@ def read_candidates(paths: Sequence[Path]) -> tuple[list[TrainingTrace], int]:
             f"These runs are of {len(makers)} different models ({names}): train on those of one model at a time."
         )
     return found, len(dict.fromkeys(folders))
+
+
+@lru_cache(maxsize=4_096)
+def _of_run(folder: Path, changed: int) -> tuple[TrainingTrace, ...]:
+    """Candidates of a run, read once for each version of it: a page asks again at every key."""
+    return tuple(candidates(load_run(folder, with_trajectory=False)[0], folder.name))
 
 
 def choose(found: Iterable[TrainingTrace], which: Traces, wanted: TraceFilter, runs: int = 0) -> Chosen:

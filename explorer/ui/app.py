@@ -1,5 +1,5 @@
-"""The page put together: its panels in the order of the story, the hunt's screen, and what `launch` needs around
-them."""
+"""The page put together: its panels in the order of the story, the screens of hunts and trainings, and what `launch`
+needs around them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
 from explorer.ui.page import Page
-from explorer.ui.panels import after, audit, header, hunt, problem, revision, rollouts, watch
+from explorer.ui.panels import after, audit, header, hunt, problem, revision, rollouts, train, watch
 from explorer.ui.session import Session, Sessions
+from explorer.ui.trainings import Trainings
 from explorer.ui.work import Work
 from explorer.verdict import Judge
 
@@ -57,7 +58,11 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
     host = ModelHost(settings)
     work = Work(host, Judge(), settings.runs_dir)
     page = Page(
-        host, Sessions(settings.model, lambda session: greet(work, session)), work, Hunts(host, settings.runs_dir)
+        host,
+        Sessions(settings.model, lambda session: greet(work, session)),
+        work,
+        Hunts(host, settings.runs_dir),
+        Trainings(host, settings.runs_dir),
     )
     with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
         header.layout(page)
@@ -73,11 +78,13 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
                     key
                 ].layout(page)
         hunt.layout(page)
+        train.layout(page)
         for panel in (problem, rollouts, revision, after, audit, hunt):
             panel.events(page)
         watch.events(page, demo)
         watch.greet(page, page.sessions.fresh())
         header.events(page, demo)
+        train.events(page)
 
         def leave(request: gr.Request) -> None:
             page.sessions.leave(request.session_hash)

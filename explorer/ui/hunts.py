@@ -37,6 +37,7 @@ from explorer.jobs import Job, Jobs, shown_command
 from explorer.problem_sets import DATASET, GYM, Found, problem_set, unit
 from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
+from explorer.settings import Settings
 from explorer.store import find_runs, load_run, run_folder
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import form_payload, plan_payload, status_payload, table_payload
@@ -72,7 +73,7 @@ class Hunts:
             request = read_request(values)
             name = set_name(asked, self.runs_dir)
             folder = new_hunt(self.runs_dir, request)
-            command = shown_command(hunt_command(request, name, folder, self._model(model_name)))
+            command = shown_command(hunt_command(request, name, folder, model_options(self.host.settings, model_name)))
             found, bad = None, ()
             if not asked.startswith((DATASET, GYM)):
                 problems, bad = _found(name)
@@ -101,21 +102,15 @@ class Hunts:
         folder = run_folder(hunts_root(self.runs_dir), name) if name else new_hunt(self.runs_dir, request)
         if folder.exists():
             folder = new_hunt(self.runs_dir, request)
-        command = hunt_command(request, set_name(request.problems, self.runs_dir), folder, self._model(model_name))
+        command = hunt_command(
+            request, set_name(request.problems, self.runs_dir), folder, model_options(self.host.settings, model_name)
+        )
         self.jobs.start("hunt", f"Hunt {folder.name}", command, folder.absolute())
         return folder.name
 
     def take_in(self, path: Path, name: str) -> str:
         """Keep a problem file; returns its name among the sets."""
         return take_in(path, name, self.runs_dir)
-
-    def _model(self, name: str) -> dict[str, str | None]:
-        """Model, dtype and device for a command; what is the default anyway stays away."""
-        settings = self.host.settings
-        local = Path(name).expanduser()
-        name = written(local) if local.is_dir() else name  # the command runs in the project's folder
-        chosen = {"model": name, "dtype": settings.dtype, "device": settings.device}
-        return {key: None if value in ("default", "auto") else value for key, value in chosen.items()}
 
     def _speed(self, model_name: str) -> tuple[Speed | None, str]:
         """How fast this model was here: in the newest hunt that it did, else in the recorded runs."""
@@ -148,7 +143,7 @@ class Hunts:
         """Audit the rescues of a hunt, as a job. Raises `UserError`."""
         folder = hunt_folder(self.runs_dir, hunt_id)
         mine = [job for job in self.jobs.list() if job.kind == "hunt" and Path(job.about) == folder.absolute()]
-        model = self._model(model_name)
+        model = model_options(self.host.settings, model_name)
         if mine:  # as the hunt was started: its runs are of that model
             asked = mine[0].command
             model = {key: asked[asked.index(f"--{key}") + 1] if f"--{key}" in asked else None for key in model}
@@ -229,6 +224,14 @@ class Hunts:
             if finding := self._concluded[path][1]:
                 found[run] = finding
         return found
+
+
+def model_options(settings: Settings, name: str) -> dict[str, str | None]:
+    """Model, dtype and device for a command; what is the default anyway is None."""
+    local = Path(name).expanduser()
+    name = written(local) if local.is_dir() else name  # the command runs in the project's folder
+    chosen = {"model": name, "dtype": settings.dtype, "device": settings.device}
+    return {key: None if value in ("default", "auto") else value for key, value in chosen.items()}
 
 
 @lru_cache(maxsize=4)

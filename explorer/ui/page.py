@@ -19,6 +19,7 @@ from explorer.ui.hunts import Hunts
 from explorer.ui.models import ModelHost
 from explorer.ui.screen import SAME, Screen, warning
 from explorer.ui.session import Session, Sessions
+from explorer.ui.trainings import Trainings
 from explorer.ui.view import View
 from explorer.ui.work import Work
 
@@ -35,6 +36,7 @@ class Page:
     sessions: Sessions
     work: Work
     hunts: Hunts
+    trainings: Trainings
     header: View = None
     watch: View = None
     bring: gr.File = None
@@ -67,6 +69,11 @@ class Page:
     hunt_file: gr.File = None
     hunt: View = None
     hunt_table: View = None
+    train_form: View = None
+    train: View = None
+    train_curves: View = None
+    # What loading the model that the box names takes: the header makes it, the training's screen uses it too.
+    loading: dict[str, Any] = field(default_factory=dict)
     notices: dict[str, View] = field(default_factory=dict)
 
     @property

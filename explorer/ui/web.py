@@ -24,7 +24,10 @@ _ASSET = re.compile(r"(?:[a-z0-9_-]+/){0,2}[a-z0-9_-]+\.(?:js|css|svg|png|json|w
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 STYLES = tuple(
     f"{name}.css"
-    for name in ("theme", "page", "watch", "rollouts", "stage", "duel", "compare", "success", "tour", "hunt", "audit")
+    for name in (
+        *("theme", "page", "watch", "rollouts", "stage", "duel", "compare", "success", "tour", "hunt", "audit"),
+        "train",
+    )
 )
 
 

@@ -32,13 +32,17 @@ def payload(page: Page, session) -> dict:
         session.model, session.previous = session.previous, None
         entry = page.host.loading(session.model)
     info = entry.model.info.model_dump() if entry.model else None
+    trained = page.trainings.after.trained_from(session.model)
     if info:
+        if trained:
+            info["id"] = trained[0]
         info["fallbacks"], info["ways"] = entry.model.fallbacks, entry.model.ways
     return {
         "state": entry.state,
         "progress": entry.progress,
         "message": entry.message or session.refused,
         "model": info,
+        "parent": trained and trained[1],
         "map": page.host.map_status(entry.model)[1] if entry.model else None,
     }
 
@@ -79,11 +83,5 @@ def events(page: Page, demo: gr.Blocks) -> None:
     quiet = dict(show_progress="hidden", api_visibility="private")
     timer.tick(tick, seen, [page.header, page.stage, page.watch, page.audit, timer, seen], queue=False, **quiet)
     demo.load(first, None, page.header, queue=False, **quiet)
-    gr.on(
-        [page.load_model.click, page.model_name.submit],
-        load,
-        page.model_name,
-        [page.header, timer],
-        queue=False,
-        **quiet,
-    )
+    page.loading = dict(fn=load, inputs=page.model_name, outputs=[page.header, timer], queue=False, **quiet)
+    gr.on([page.load_model.click, page.model_name.submit], **page.loading)

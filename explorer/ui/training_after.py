@@ -1,0 +1,305 @@
+"""What comes of a training: its model beside its parent, both measured on the same problems, and what it sampled last.
+
+Evaluations are jobs of their own; their folders are named by the model and by how it was measured, so that two
+trainings of one parent share the parent's.
+
+What it does not do: evaluate (`training/evaluate.py`), lay out anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import UserError
+from explorer.hunt_request import set_name, written
+from explorer.jobs import Job, Jobs
+from explorer.problem_sets import problem_set
+from explorer.statistics import wilson_interval
+from explorer.store import run_folder
+from explorer.training import folder as files
+from explorer.training.command import evaluate_command
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, compare, read_evaluation
+from explorer.ui.models import ModelHost
+from explorer.views.hunt import SAID
+from explorer.views.train import after_payload, side_payload
+
+Payload = dict[str, Any]
+PARENT, TRAINED = "parent", "trained"
+LIMITS = {"rollouts": (1, 256), "limit": (1, 100_000)}
+# Rows of the last sampled completions that are shown.
+SAMPLED = 16
+COMPLETION_FILES = re.compile(r"completions_\d+\.parquet")
+
+
+class After:
+    """Finished trainings: their models, and evaluations of these and of their parents."""
+
+    def __init__(self, host: ModelHost, runs_dir: Path, jobs: Jobs):
+        self.host, self.runs_dir, self.jobs = host, runs_dir, jobs
+
+    @property
+    def root(self) -> Path:
+        """Where evaluations lie."""
+        return self.runs_dir / "evaluations"
+
+    def training_of(self, job: Job) -> str | None:
+        """The training that a job is about; None for a hunt's, or an evaluation of a parent."""
+        name = Path(job.about).name
+        if job.kind == "train":
+            return name
+        return name.split("--")[0] if job.kind == "evaluate" and not name.startswith("of-") else None
+
+    def model_folder(self, training: str) -> Path:
+        """The trained model's folder. Raises `UserError` while there is none."""
+        folder = run_folder(self.runs_dir / "trainings", training)
+        if not files.finished(folder):
+            raise UserError("This training has no model yet: it is kept when the last update is done.")
+        return (folder / files.MODEL).absolute()
+
+    def parent(self, config: files.TrainingConfig) -> str:
+        """The name by which a training's parent is loaded: the app's own model where it is that one."""
+        own = self.host.settings.model
+        entry = self.host.loading(own)
+        if entry.model is not None and entry.model.info.fingerprint == config.model.fingerprint:
+            return own
+        return config.model_path or config.model.id
+
+    def pair(self, training: str) -> tuple[str, str]:
+        """Names by which a trained model and its parent are loaded. Raises `UserError` while there is no model."""
+        model = self.model_folder(training)
+        return str(model), self.parent(files.read_config(model.parent))
+
+    def trained_from(self, model_name: str) -> tuple[str, str] | None:
+        """(training, id of its parent) where a model's name is the folder of a trained one."""
+        folder = Path(model_name)
+        if folder.name != files.MODEL or folder.parent.parent != (self.runs_dir / "trainings").absolute():
+            return None
+        try:
+            return folder.parent.name, files.read_config(folder.parent).model.id
+        except UserError:
+            return None
+
+    # -- measuring ---------------------------------------------------------------------------------
+
+    def evaluate(self, training: str, side: str, asked: Mapping[str, object]) -> None:
+        """Measure a trained model, or its parent, as a job.
+
+        Args:
+            training: its name.
+            side: parent or trained.
+            asked: problems, rollouts and limit as the page has them.
+
+        Raises:
+            UserError: no model yet, a bad value, or another job runs.
+        """
+        model = str(self.model_folder(training))
+        config = files.read_config(run_folder(self.runs_dir / "trainings", training))
+        numbers = {}
+        for name, (least, most) in LIMITS.items():
+            value = asked.get(name)
+            if value in (None, "") and name == "limit":
+                continue
+            if not isinstance(value, int) or not least <= value <= most:
+                said = {"rollouts": "N, rollouts", "limit": "Only the first"}[name]
+                raise UserError(f"{said} can't be {str(value)[:20]!r}: use a whole number from {least} to {most:,}.")
+            numbers[name] = value
+        problems = set_name(str(asked.get("problems") or "bank"), self.runs_dir)
+        how = f"{_slug(Path(problems).stem)}-{numbers['rollouts']}x{numbers.get('limit', 'all')}"
+        folder = self.root / f"{training if side == TRAINED else _of(config)}--{how}"
+        name = Path(model) if side == TRAINED else Path(self.parent(config)).expanduser()
+        chosen = written(name) if name.is_dir() else self.parent(config)
+        command = evaluate_command(problems, Path(written(folder)), chosen, numbers["rollouts"])
+        if "limit" in numbers:
+            command += ["--limit", str(numbers["limit"])]
+        for option in ("dtype", "device"):
+            if (value := getattr(self.host.settings, option)) != "auto":
+                command += [f"--{option}", value]
+        whose = f"Evaluation of {training if side == TRAINED else config.model.id}"
+        self.jobs.start("evaluate", whose, command, folder.absolute())
+
+    def payload(
+        self,
+        folder: Path,
+        config: files.TrainingConfig,
+        jobs: Sequence[Job],
+        looks: Sequence[Mapping[str, Any]],
+        model_name: str,
+    ) -> Payload | None:
+        """How a finished training does beside its parent; None while it is not finished."""
+        if not files.finished(folder):
+            return None
+        mine, parents = f"{folder.name}--", f"{_of(config)}--"
+        job = next(
+            (job for job in jobs if job.kind == "evaluate" and Path(job.about).name.startswith((mine, parents))), None
+        )
+        found = {path.parent.name: path.parent for path in self.root.glob(f"*/{EVALUATION_FILE}")}
+        ways = [name.split("--", 1)[1] for name in found if name.startswith((mine, parents))]
+        # Those measured both ways come first, the newest of them.
+        rank = {way: (mine + way in found) + (parents + way in found) for way in ways}
+        newest = {way: max(_changed(found.get(start + way)) for start in (mine, parents)) for way in ways}
+        way = max(ways, key=lambda one: (rank[one], newest[one]), default=None)
+        one = _read(found.get(parents + way)) if way else None
+        other = _read(found.get(mine + way)) if way else None
+        trained_on = trained_questions(folder)
+        evaluating = None
+        if job is not None and job.state.value != "done":
+            evaluating = {
+                "id": job.id,
+                "side": TRAINED if Path(job.about).name.startswith(mine) else PARENT,
+                "said": SAID[job.state],
+                "state": job.state.value,
+                "alive": job.alive,
+                "last": job.last_lines[-1].removeprefix("error: ") if job.last_lines else "",
+            }
+        loaded = ""
+        if model_name == str((folder / files.MODEL).absolute()):
+            loaded = TRAINED
+        elif model_name == self.parent(config):
+            loaded = PARENT
+        sides = [
+            side_payload(side, _name(side, folder, config), measures(evaluation, trained_on))
+            for side, evaluation in ((PARENT, one), (TRAINED, other))
+            if evaluation is not None
+        ]
+        return after_payload(
+            config.model.id,
+            loaded,
+            looks,
+            sides=sides,
+            comparison=comparison(one, other, trained_on) if one and other else "",
+            about=_about(one or other) if one or other else "",
+            evaluating=evaluating,
+        )
+
+
+def measures(one: Evaluation, trained_on: frozenset[str]) -> list[tuple[str, float, float, float, str]]:
+    """(name, value, low, high, of what) of each rate of an evaluation; problems never trained on stand apart."""
+    n = one.sampling.n
+    fresh, known = _apart(one, trained_on)
+    found = []
+    if fresh:
+        mean = bootstrap([correct / n for correct in fresh.values()])
+        found.append(("pass@1", mean.value, mean.low, mean.high, f"mean of {len(fresh)} problems never trained on"))
+    for name, part in ((f"pass@{n}", fresh), (f"pass@{n}, trained on", known)):
+        if part:
+            hit = sum(correct > 0 for correct in part.values())
+            low, high = wilson_interval(hit, len(part))
+            found.append((name, hit / len(part), low, high, f"{hit} of {len(part)} problems hit at least once"))
+    for name, count in (("In loops", one.loops), ("Cut off", one.cut_off)):
+        if count.n:
+            found.append((name, count.x / count.n, count.low, count.high, f"{count.x} of {count.n} rollouts"))
+    return found
+
+
+def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str]) -> str:
+    """The trained model against its parent, over the problems never trained on."""
+    before, after = _apart(parent, trained_on)[0], _apart(trained, trained_on)[0]
+    both = before.keys() & after.keys()
+    if not both or parent.sampling != trained.sampling:
+        return ""
+    told = compare(
+        {name: after[name] for name in both}, {name: before[name] for name in both}, parent.sampling.n, parent.model.id
+    )
+    difference = told.difference
+    return (
+        f"pass@1 {100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}) "
+        f"over {len(both)} problems never trained on: better on {told.better}, worse on {told.worse} "
+        f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
+        f"hit before and lost: {told.lost.x} of {told.lost.n}."
+    )
+
+
+def _apart(one: Evaluation, trained_on: frozenset[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Correct rollouts by problem: those never trained on, and those that were."""
+    questions = _questions(one.problems, one.sampling.seed)
+    known = {name for name in one.correct if questions.get(name) in trained_on}
+    fresh = {name: correct for name, correct in one.correct.items() if name not in known}
+    return fresh, {name: one.correct[name] for name in one.correct if name in known}
+
+
+def trained_questions(folder: Path) -> frozenset[str]:
+    """Questions that a training saw: of its rows, and of the prompts that it sampled."""
+    found = {row.question for row in files.read_rows(folder)}
+    config = files.read_config(folder)
+    if config.problems:
+        prompts = {str(row.get("prompt", "")) for path in _completion_files(folder) for row in _rows(path)}
+        known = _questions(config.problems, config.request.seed).values()
+        found |= {question for question in known if any(question in prompt for prompt in prompts)}
+    return frozenset(found)
+
+
+@lru_cache(maxsize=8)
+def _questions(problems: str, seed: int) -> dict[str, str]:
+    try:
+        return {problem.id: problem.question for problem in problem_set(problems, seed)[0]}
+    except UserError:
+        return {}  # a file that is gone: then nothing is known to be trained on
+
+
+def last_sampled(folder: Path) -> list[dict[str, Any]]:
+    """Rows of the completions that were sampled last."""
+    paths = _completion_files(folder)
+    return list(_rows(paths[-1])[-SAMPLED:]) if paths else []
+
+
+def _completion_files(folder: Path) -> list[Path]:
+    found = [
+        *(folder / files.COMPLETIONS).glob("*.parquet"),
+        *folder.glob(f"{files.CHECKPOINTS}/completions/*.parquet"),
+    ]
+    return sorted((path for path in found if COMPLETION_FILES.fullmatch(path.name)), key=lambda path: path.name)
+
+
+def _rows(path: Path) -> tuple[dict[str, Any], ...]:
+    return _table(path, _changed(path))
+
+
+@lru_cache(maxsize=256)
+def _table(path: Path, changed: float) -> tuple[dict[str, Any], ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_table(path).to_pylist())
+    except (OSError, pa.ArrowException):
+        return ()  # it is being written
+
+
+def _changed(path: Path | None) -> float:
+    try:
+        return path.stat().st_mtime if path else 0.0
+    except OSError:
+        return 0.0
+
+
+def _read(folder: Path | None) -> Evaluation | None:
+    try:
+        return read_evaluation(folder) if folder else None
+    except UserError:
+        return None
+
+
+def _about(one: Evaluation) -> str:
+    s = one.sampling
+    return (
+        f"{one.problems}: {len(one.correct)} problems, N = {s.n}, temperature {s.temperature:g}, top-p {s.top_p:g}, at "
+        f"most {s.max_new_tokens} tokens, seed {s.seed}. Intervals: 95 %, of counts by Wilson, of pass@1 by bootstrap "
+        "over problems."
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:32] or "problems"
+
+
+def _of(config: files.TrainingConfig) -> str:
+    """What a parent's evaluations are called; no training's name begins so, those begin with a date or are refused."""
+    return f"of-{_slug(config.model.id)}-{config.model.fingerprint[:8]}"
+
+
+def _name(side: str, folder: Path, config: files.TrainingConfig) -> str:
+    return f"Parent: {config.model.id}" if side == PARENT else f"Trained: {folder.name}"

@@ -1,0 +1,595 @@
+"""The training's screen: what may be asked for, what a request amounts to, where a training stands, its curves, what
+came of it. Pure functions from records; `assets/train-form.js`, `train-group.js`, `train.js`, `train-after.js` and
+`train-curves.js` show them.
+
+Every rate says of how many, and carries Wilson's 95 % interval.
+
+What it does not do: read files, know Gradio, start anything, score a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import exp
+from typing import Any
+
+from explorer.jobs import Job, JobState
+from explorer.statistics import wilson_interval
+from explorer.training.estimate import Estimate, gigabytes
+from explorer.training.folder import TrainingConfig
+from explorer.training.group import Group, gradient_weight, off_policy_weight
+from explorer.training.request import Adapter, Inject, Method, TrainRequest
+from explorer.training.traces import RESCUED, Chosen, TrainingTrace
+from explorer.views.hunt import SAID, duration
+
+Payload = dict[str, Any]
+
+# Traces of a plan that are shown; the rest is counted.
+SHOWN_TRACES = 6
+# A curve has no more points than a screen can show.
+CURVE_POINTS = 300
+# From so many points on a running mean stands beside the raw ones.
+SMOOTHED_FROM = 24
+LONGEST_TEXT = 700
+UNITS = {Method.SFT: "rows", Method.DPO: "pairs", Method.GRPO: "prompts"}
+METHODS = {Method.SFT: "SFT", Method.DPO: "DPO", Method.GRPO: "GRPO"}
+
+
+# -- asking ----------------------------------------------------------------------------------------
+
+
+def form_payload(sources: Sequence[Payload], sets: Sequence[Payload], presets: Payload, device: str) -> Payload:
+    """What may be asked for.
+
+    Args:
+        sources: {id, label, runs} of each place that traces may come from.
+        sets: {value, label} of each problem set.
+        presets: the form's first values by method.
+        device: whose sane values these are.
+    """
+    return {"sources": list(sources), "sets": list(sets), "presets": presets, "device": device}
+
+
+def plan_payload(
+    request: TrainRequest | None = None,
+    *,
+    ticket: int = 0,
+    name: str = "",
+    error: str = "",
+    blocked: str = "",
+    command: str = "",
+    chosen: Chosen | None = None,
+    found: int = 0,
+    rows: Sequence[TrainingTrace] = (),
+    left_out: Mapping[str, int] | None = None,
+    prompts: int = 0,
+    held_out: int = 0,
+    estimated: Estimate | None = None,
+    waiting: bool = False,
+    group: Payload | None = None,
+) -> Payload:
+    """What a request amounts to, before anything runs.
+
+    Args:
+        request: None where it is faulty; `error` then says why.
+        ticket: of which version of the form this tells.
+        name: that the training would have.
+        blocked: why it can't begin although it could be read.
+        command: as a person would type it.
+        chosen: what the filter let through; None where no trace could be read.
+        found: correct texts in all sources.
+        rows: what is trained on.
+        left_out: how many texts were left out, by reason.
+        prompts: of GRPO.
+        held_out: problems that are looked at and never trained on.
+        estimated: None where the model's shape is not known yet.
+        waiting: the model is on its way: ask again.
+        group: see `group_payload`.
+    """
+    return {
+        "ticket": ticket,
+        "name": name,
+        "error": error,
+        "blocked": error or blocked,
+        "command": command,
+        "traces": None if chosen is None else _traces(chosen, found, rows, left_out or {}),
+        "facts": []
+        if request is None or error or (blocked and not rows)
+        else _facts(request, estimated, prompts, held_out),
+        "waiting": waiting,
+        "rate": None if request is None else f"{request.rate:g}",
+        "beta": None if request is None else f"{request.kl:g}",
+        "group": group,
+    }
+
+
+def _traces(chosen: Chosen, found: int, rows: Sequence[TrainingTrace], left_out: Mapping[str, int]) -> Payload:
+    problems = list(dict.fromkeys(row.problem_id for row in rows))
+    first = [next(row for row in rows if row.problem_id == problem) for problem in problems[:SHOWN_TRACES]]
+    more = [row for row in rows if row not in first]
+    lengths = sorted(len(row.completion_ids) for row in rows)
+    words = f"{len(rows)} of {found} verified texts, of {_count(len(problems), 'problem')}"
+    words += f", from {_count(chosen.runs, 'run')}"
+    if lengths:
+        words += f"; {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
+    return {
+        "kept": len(rows),
+        "words": words + ".",
+        "left_out": [[why, count] for why, count in left_out.items()],
+        "sample": [_shown(row) for row in [*first, *more][:SHOWN_TRACES]],
+    }
+
+
+def _shown(row: TrainingTrace) -> Payload:
+    mine = row.origin == RESCUED
+    facts = [f"{len(row.completion_ids)} tokens"]
+    if mine:
+        facts.append(f"the first {row.prefix_tokens} a projected prefix")
+        facts.append("leak score not known" if row.leak is None else f"leak score {row.leak:.2f}")
+        facts.append(f"audit: {row.finding}" if row.finding else "not audited")
+    if row.log_p is not None:
+        facts.append(f"log p {row.log_p:.2f} nats per token under the plain prompt")
+    if row.false_equations:
+        facts.append(f"{_count(row.false_equations, 'false equation')}")
+    if not row.finished:
+        facts.append("cut off")
+    return {
+        "origin": "Rescued" if mine else "Own",
+        "problem": row.problem_id,
+        "question": row.question[:LONGEST_TEXT],
+        "answer": row.answer,
+        "text": row.text[:LONGEST_TEXT] + ("…" if len(row.text) > LONGEST_TEXT else ""),
+        "facts": " · ".join(facts),
+    }
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _facts(request: TrainRequest, estimated: Estimate | None, prompts: int, held_out: int) -> list[list[str]]:
+    """[what, how much, of what or why] of each number of a plan."""
+    unit = UNITS[request.method]
+    per = f"{request.batch} {unit} each"
+    if request.method is Method.GRPO:
+        per += f", {request.group} completions of each prompt"
+    facts = [["Updates", f"{request.updates:,}", per], ["Learning rate", f"{request.rate:g}", _trained(request)]]
+    if request.method is Method.GRPO:
+        facts.insert(0, ["Prompts", f"{prompts:,}", "sampled in turn"])
+    if estimated is not None:
+        if estimated.epochs is not None:
+            facts.append(["Each row is seen", f"{estimated.epochs:g} times", f"of {estimated.rows:,} rows"])
+        share = f"of {estimated.read_tokens:,} read, prompts included"
+        facts += [
+            [
+                "Tokens with a loss",
+                f"{estimated.trained_tokens:,}",
+                share + (" (at most)" if not estimated.epochs else ""),
+            ],
+            ["Time", f"about {duration(estimated.seconds)}", "an estimate; other work here slows it down"],
+            ["Memory", f"about {gigabytes(estimated.memory_bytes)}", "an estimate, of its own process"],
+            ["Disk", f"about {gigabytes(estimated.disk_bytes)}", "an estimate: two checkpoints and the model"],
+        ]
+    looked = f"one rollout each, every {request.eval_every} updates" if held_out else "no accuracy curve"
+    return [*facts, ["Held-out problems", f"{held_out:,}", looked]]
+
+
+def _trained(request: TrainRequest) -> str:
+    return f"LoRA of rank {request.lora_rank}" if request.adapter is Adapter.LORA else "all weights"
+
+
+# -- one group -------------------------------------------------------------------------------------
+
+
+def group_payload(
+    row: TrainingTrace,
+    problems: Sequence[tuple[str, str]],
+    groups: tuple[Group, Group],
+    request: TrainRequest,
+    rollouts: int,
+    *,
+    texts: Sequence[str] = (),
+    log_ps: Sequence[float] | None = None,
+    why_not: str = "",
+) -> Payload:
+    """One group of GRPO, as it is and with the rescued trace in it.
+
+    Args:
+        row: the rescued trace.
+        problems: (id, question) of those that have one, for choosing another.
+        groups: without and with it.
+        request: what the group follows from.
+        rollouts: how many its run has; a group may be smaller than asked for.
+        texts: of the trace's tokens.
+        log_ps: their log-probabilities under the plain prompt, nats; None where they were not measured.
+        why_not: why they can't be measured now.
+    """
+    without, entered = groups
+    place = next((member for member in entered.members if member.rescued), None)
+    return {
+        "problem": row.problem_id,
+        "problems": [{"id": name, "label": f"{name}: {question[:60]}"} for name, question in problems],
+        "run": row.run,
+        "without": _members(without),
+        "with": _members(entered),
+        "words": _group_words(without, entered, request),
+        "size": f"The first {len(without.members)} of the run’s {rollouts} rollouts stand for a group"
+        + (f"; {request.group} were asked for." if request.group > len(without.members) else "."),
+        "mean_log_p": None if row.log_p is None else round(row.log_p, 3),
+        "weights": None if log_ps is None else _weights(row, texts, log_ps, request, place.advantage if place else 0.0),
+        "why_not": why_not,
+    }
+
+
+def _members(group: Group) -> list[Payload]:
+    return [
+        {
+            "reward": member.reward,
+            "advantage": round(member.advantage, 3),
+            "rescued": member.rescued,
+            "tokens": member.tokens,
+        }
+        for member in group.members
+    ]
+
+
+def _group_words(without: Group, entered: Group, request: TrainRequest) -> str:
+    right, n = sum(member.reward > 0 for member in without.members), len(without.members)
+    said = f"{right} of {n} rollouts are right"
+    said += (
+        ": the advantages differ, so the group moves the weights as it is."
+        if without.signal
+        else ": all rewards are equal, every advantage is 0, and nothing moves."
+    )
+    if any(member.rescued for member in entered.members):
+        failed = next((member.advantage for member in entered.members if member.reward <= 0), 0.0)
+        place = next(member for member in entered.members if member.rescued)
+        return (
+            f"{said} With the rescued trace in the place of the last failed one, its advantage is "
+            f"{place.advantage:+.2f} and that of each failed one {failed:+.2f}."
+        )
+    never = request.inject is Inject.NEVER
+    return f"{said} " + ("No rescued trace enters." if never else "No rescued trace enters this one: it needs none.")
+
+
+def _weights(
+    row: TrainingTrace, texts: Sequence[str], log_ps: Sequence[float], request: TrainRequest, advantage: float
+) -> Payload:
+    c = request.off_policy_c
+    tokens = [
+        {
+            "text": text,
+            "p": round(exp(log_p), 5),
+            "log_p": round(log_p, 3),
+            "weight": round(off_policy_weight(log_p, c), 4),
+            "gradient": round(gradient_weight(log_p, c), 4),
+            "masked": request.mask_prefix and place < row.prefix_tokens,
+        }
+        for place, (text, log_p) in enumerate(zip(texts, log_ps, strict=True))
+    ]
+    counted = [token["gradient"] for token in tokens if not token["masked"]]
+    mean = sum(log_ps) / len(log_ps)
+    return {
+        "tokens": tokens,
+        "prefix": row.prefix_tokens,
+        "c": c,
+        "words": f"Mean log p {mean:.2f} nats per token over {len(log_ps)} tokens. A token’s gradient counts "
+        f"{sum(counted) / max(1, len(counted)):.2f} on average (1 is an on-policy token), times the advantage "
+        f"{advantage:+.2f}.",
+    }
+
+
+# -- where it stands -------------------------------------------------------------------------------
+
+
+def status_payload(
+    trainings: Sequence[tuple[str, str]],
+    shown: str | None,
+    job: Job | None,
+    progress: Mapping[str, Any],
+    *,
+    config: TrainingConfig | None = None,
+    result: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
+    other: Job | None = None,
+    other_training: str | None = None,
+    after: Payload | None = None,
+    mark: str = "",
+    beat: int = 0,
+) -> Payload:
+    """The trainings that there are, and where the one on show stands.
+
+    Args:
+        trainings: (name, words) of each, newest first.
+        shown: the name of the one on show; None where there is none.
+        job: its newest job; None where it was started elsewhere.
+        progress: the content of its `progress.json`.
+        config: what was asked; None while its process has not written it yet.
+        result: the content of its `result.json`.
+        log: the last lines that it printed.
+        other: another job that runs, so that none can be started.
+        other_training: the training that it is about, if it is about one.
+        after: see `after_payload`.
+        mark: changes whenever the curves do.
+        beat: changes with every answer, so that the page knows that one came.
+    """
+    alive = job is not None and job.alive
+    left = progress.get("seconds_left") if alive else None
+    done, total = int(progress.get("update", 0)), int(progress.get("updates", 0))
+    return {
+        "trainings": [{"id": name, "words": words} for name, words in trainings],
+        "shown": shown,
+        "job": None if job is None else _job(job),
+        "settings": "" if config is None else settings_words(config),
+        "progress": {
+            "done": done,
+            "total": total,
+            "stage": str(progress.get("stage", "")) if alive else "",
+            "left": f"about {duration(left)} left" if isinstance(left, int | float) and left > 0 else "",
+        }
+        if total
+        else None,
+        "measured": _measured(result or {}),
+        "log": list(log),
+        "other": None if other is None else {"title": other.title, "training": other_training},
+        "after": after,
+        "mark": mark,
+        "beat": beat,
+    }
+
+
+def _job(job: Job) -> Payload:
+    last = job.last_lines[-1] if job.last_lines else ""
+    words = {
+        JobState.PAUSED: "Its last checkpoint is kept; “Go on” takes it up there.",
+        JobState.CANCELLED: "Checkpoints are kept; “Go on” takes it up at the last one.",
+        JobState.FAILED: last.removeprefix("error: ") or "It gave no reason.",
+        JobState.DIED: "It was killed, ran out of memory, or the machine went down. “Go on” takes it up at its last "
+        "whole checkpoint; what it printed last stands below.",
+    }.get(job.state, "")
+    said = "Stopped" if job.state is JobState.PAUSED else SAID[job.state]
+    said = "Stopping after this update" if job.state is JobState.STOPPING else said
+    return {
+        "id": job.id,
+        "title": job.title,
+        "state": job.state.value,
+        "said": said,
+        "words": words,
+        "alive": job.alive,
+        "last": last,
+    }
+
+
+def _measured(result: Mapping[str, Any]) -> str:
+    """What a training that ended took."""
+    if not result:
+        return ""
+    said = f"{_count(int(result.get('updates', 0)), 'update')} in {duration(float(result.get('seconds', 0.0)))}"
+    if result.get("peak_memory_bytes"):
+        said += f", at most {gigabytes(result['peak_memory_bytes'])} of memory"
+    if result.get("tokens"):
+        said += f", {int(result['tokens']):,} tokens read"
+    return said + " (measured)."
+
+
+def settings_words(config: TrainingConfig) -> str:
+    """What a training was asked for, in one line."""
+    r = config.request
+    parts = [
+        f"{METHODS[r.method]} of {config.model.id}, {_trained(r)}",
+        f"{r.updates} updates of {r.batch} {UNITS[r.method]}, learning rate {r.rate:g}, seed {r.seed}",
+        f"{_count(config.rows, 'trace')} ({r.traces.value})",
+    ]
+    if r.method is Method.GRPO:
+        entering = "no rescued trace" if r.inject is Inject.NEVER else f"a rescued trace in {r.inject.value} groups"
+        entering = "a rescued trace wherever one failed" if r.inject is Inject.ALWAYS else entering
+        parts.append(
+            f"groups of {r.group}, temperature {r.temperature:g}, at most {r.max_new_tokens} tokens, {entering}"
+            + ("" if r.inject is Inject.NEVER else f", c = {r.off_policy_c:g}")
+        )
+    if config.problems:
+        parts.append(f"prompts: {config.problems}")
+    return " · ".join(parts)
+
+
+# -- curves ----------------------------------------------------------------------------------------
+
+# (key in metrics.jsonl, name, unit, what it is, whether it lies in 0..1)
+CURVES = (
+    ("loss", "Loss", "", "Of each update’s rows.", False),
+    ("reward", "Reward", "", "Mean over an update’s completions, before anything enters: 1 is right, 0 is not.", True),
+    (
+        "frac_reward_zero_std",
+        "Groups without a signal",
+        "",
+        "Share of groups whose rewards are all equal: nothing moves for them.",
+        True,
+    ),
+    ("completions/mean_length", "Length", "tokens", "Mean of an update’s completions.", False),
+    ("mean_token_accuracy", "Tokens guessed", "", "Share of trained tokens that the model itself would pick.", True),
+    ("rewards/accuracies", "Pairs told apart", "", "Share of pairs whose rescued text is preferred.", True),
+    ("rescued_members", "Rescued members", "", "Rescued traces that entered the update’s groups.", False),
+    ("entropy", "Entropy", "nats", "Mean over tokens: near 0 the model says only one thing.", False),
+    ("grad_norm", "Gradient norm", "", "Before it is clipped at 1.", False),
+)
+
+
+def curves_payload(
+    training: str,
+    metrics: Sequence[Mapping[str, Any]],
+    looks: Sequence[Mapping[str, Any]],
+    sampled: Sequence[Mapping[str, Any]] = (),
+    *,
+    updates: int = 0,
+    mark: str = "",
+) -> Payload:
+    """What a training logged.
+
+    Args:
+        training: its name.
+        metrics: lines of `metrics.jsonl`.
+        looks: lines of `held-out.jsonl`.
+        sampled: rows of the last sampled groups: prompt, completion, verified, advantage, rescued.
+        updates: how many were asked for: the curves' axis ends there.
+        mark: see `status_payload`.
+    """
+    last = max((int(line.get("update", 0)) for line in [*metrics, *looks]), default=0)
+    curves = [_held_out(looks)] if looks else []
+    for key, name, unit, what, share in CURVES:
+        points = [
+            [int(line["update"]), float(line[key])]
+            for line in metrics
+            if isinstance(line.get(key), int | float) and "update" in line
+        ]
+        if points:
+            curves.append(_curve(key, name, unit, what, share, points))
+    return {
+        "training": training,
+        "mark": mark,
+        "updates": max(updates, last, 1),
+        "curves": curves,
+        "texts": _look_texts(looks),
+        "sampled": _sampled(sampled),
+    }
+
+
+def _curve(key: str, name: str, unit: str, what: str, share: bool, points: list) -> Payload:
+    window = max(3, len(points) // 12) if len(points) >= SMOOTHED_FROM else 0
+    mean = []
+    if window:
+        values = [value for _, value in points]
+        for at, (update, _) in enumerate(points):
+            near = values[max(0, at - window // 2) : at + window // 2 + 1]
+            mean.append([update, round(sum(near) / len(near), 6)])
+        what += f" Bold: mean of {window // 2 * 2 + 1} updates."
+    return {
+        "key": key,
+        "name": name,
+        "unit": unit,
+        "what": what,
+        "share": share,
+        "points": [[update, round(value, 6)] for update, value in thinned(points)],
+        "mean": thinned(mean),
+        "whiskers": [],
+    }
+
+
+def thinned(points: Sequence[Sequence[float]], most: int = CURVE_POINTS) -> list:
+    """At most so many points, evenly, the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(at * (len(points) - 1) / (most - 1))] for at in range(most)]
+
+
+def _held_out(looks: Sequence[Mapping[str, Any]]) -> Payload:
+    counted = [(int(look["update"]), int(look["correct"]), int(look["n"])) for look in looks if look.get("n")]
+    n = counted[-1][2] if counted else 0
+    return {
+        "key": "held_out",
+        "name": "Held-out problems right",
+        "unit": "",
+        "what": f"Of {_count(n, 'problem')} never trained on, one rollout each. Whiskers: Wilson’s 95 % interval.",
+        "share": True,
+        "points": [[update, correct / count] for update, correct, count in counted],
+        "mean": [],
+        "whiskers": [[*wilson_interval(correct, count), f"{correct} of {count}"] for _, correct, count in counted],
+    }
+
+
+def _look_texts(looks: Sequence[Mapping[str, Any]]) -> list[Payload]:
+    """The same held-out questions at the first and at the last look."""
+    if not looks:
+        return []
+    first, last = looks[0], looks[-1]
+    then = {str(one.get("question", "")): one for one in first.get("texts", [])}
+    found = []
+    for one in last.get("texts", []):
+        question = str(one.get("question", ""))
+        looked = [(first, then.get(question)), (last, one)] if last is not first else [(first, one)]
+        found.append(
+            {
+                "question": question,
+                "texts": [
+                    {
+                        "update": int(look.get("update", 0)),
+                        "text": str(text.get("text", ""))[:LONGEST_TEXT],
+                        "verdict": "correct" if text.get("correct") else "wrong",
+                    }
+                    for look, text in looked
+                    if text
+                ],
+            }
+        )
+    return found
+
+
+def _sampled(rows: Sequence[Mapping[str, Any]]) -> Payload | None:
+    if not rows:
+        return None
+    groups: dict[str, list] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("prompt", "")), []).append(
+            {
+                "text": str(row.get("completion", ""))[:LONGEST_TEXT],
+                "verdict": "correct" if float(row.get("verified") or 0.0) > 0 else "wrong",
+                "advantage": round(float(row.get("advantage") or 0.0), 2),
+                "rescued": bool(row.get("rescued", False)),
+            }
+        )
+    return {
+        "update": int(rows[0].get("step", 0)),
+        "groups": [{"prompt": prompt[-LONGEST_TEXT:], "members": members} for prompt, members in groups.items()],
+    }
+
+
+# -- what came of it -------------------------------------------------------------------------------
+
+
+def after_payload(
+    parent: str,
+    loaded: str,
+    looks: Sequence[Mapping[str, Any]],
+    *,
+    sides: Sequence[Payload] = (),
+    comparison: str = "",
+    about: str = "",
+    evaluating: Payload | None = None,
+) -> Payload:
+    """A finished training: its model, and how it does beside its parent.
+
+    Args:
+        parent: what the trained model was made of.
+        loaded: which of the two the page has: parent, trained, or nothing.
+        looks: lines of `held-out.jsonl`.
+        sides: see `side_payload`; the parent's and the trained model's, those that are there.
+        comparison: the two against each other, in a sentence.
+        about: on which problems, under which settings.
+        evaluating: {side, state, words, last, alive} of the newest evaluation's job.
+    """
+    first_last = []
+    if looks:
+        first_last = [(look, _counted(int(look["correct"]), int(look["n"]))) for look in (looks[0], looks[-1])]
+    return {
+        "parent": parent,
+        "loaded": loaded,
+        "held_out": [{"update": int(look["update"]), **count} for look, count in first_last],
+        "sides": list(sides),
+        "comparison": comparison,
+        "about": about,
+        "evaluating": evaluating,
+    }
+
+
+def side_payload(side: str, model: str, measures: Sequence[tuple[str, float, float, float, str]]) -> Payload:
+    """One model's evaluation: (name, value, low, high, of what) of each rate, all in 0..1."""
+    return {
+        "side": side,
+        "model": model,
+        "rates": [
+            {"name": name, "value": value, "interval": [low, high], "of": of} for name, value, low, high, of in measures
+        ],
+    }
+
+
+def _counted(x: int, n: int) -> Payload:
+    return {"x": x, "n": n, "interval": list(wilson_interval(x, n))}
