@@ -18,7 +18,7 @@ from explorer.statistics import wilson_interval
 from explorer.training.estimate import Estimate, gigabytes
 from explorer.training.folder import TrainingConfig
 from explorer.training.group import Group, gradient_weight, off_policy_weight
-from explorer.training.request import Adapter, Inject, Method, TrainRequest
+from explorer.training.request import Adapter, Inject, Method, Scale, TrainRequest
 from explorer.training.traces import RESCUED, Chosen, TrainingTrace
 from explorer.views.hunt import SAID, duration
 
@@ -31,7 +31,7 @@ CURVE_POINTS = 300
 # From so many points on a running mean stands beside the raw ones.
 SMOOTHED_FROM = 24
 LONGEST_TEXT = 700
-UNITS = {Method.SFT: "rows", Method.DPO: "pairs", Method.GRPO: "prompts"}
+UNITS = {Method.SFT: "row", Method.DPO: "pair", Method.GRPO: "prompt"}
 METHODS = {Method.SFT: "SFT", Method.DPO: "DPO", Method.GRPO: "GRPO"}
 
 
@@ -143,14 +143,17 @@ def _shown(row: TrainingTrace) -> Payload:
     }
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _count(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def _facts(request: TrainRequest, estimated: Estimate | None, prompts: int, held_out: int) -> list[list[str]]:
     """[what, how much, of what or why] of each number of a plan."""
-    unit = UNITS[request.method]
-    per = f"{request.batch} {unit} each"
+    per = f"{_count(request.batch, UNITS[request.method])} each"
     if request.method is Method.GRPO:
         per += f", {request.group} completions of each prompt"
     facts = [["Updates", f"{request.updates:,}", per], ["Learning rate", f"{request.rate:g}", _trained(request)]]
@@ -215,6 +218,7 @@ def group_payload(
         "words": _group_words(without, entered, request),
         "size": f"The first {len(without.members)} of the run’s {rollouts} rollouts stand for a group"
         + (f"; {request.group} were asked for." if request.group > len(without.members) else "."),
+        "scaled": request.scale_rewards is Scale.GROUP,
         "mean_log_p": None if row.log_p is None else round(row.log_p, 3),
         "weights": None if log_ps is None else _weights(row, texts, log_ps, request, place.advantage if place else 0.0),
         "why_not": why_not,
@@ -246,7 +250,7 @@ def _group_words(without: Group, entered: Group, request: TrainRequest) -> str:
         place = next(member for member in entered.members if member.rescued)
         return (
             f"{said} With the rescued trace in the place of the last failed one, its advantage is "
-            f"{place.advantage:+.2f} and that of each failed one {failed:+.2f}."
+            f"{_signed(place.advantage)} and that of each failed one {_signed(failed)}."
         )
     never = request.inject is Inject.NEVER
     return f"{said} " + ("No rescued trace enters." if never else "No rescued trace enters this one: it needs none.")
@@ -275,7 +279,7 @@ def _weights(
         "c": c,
         "words": f"Mean log p {mean:.2f} nats per token over {len(log_ps)} tokens. A token’s gradient counts "
         f"{sum(counted) / max(1, len(counted)):.2f} on average (1 is an on-policy token), times the advantage "
-        f"{advantage:+.2f}.",
+        f"{_signed(advantage)}.",
     }
 
 
@@ -377,7 +381,7 @@ def settings_words(config: TrainingConfig) -> str:
     r = config.request
     parts = [
         f"{METHODS[r.method]} of {config.model.id}, {_trained(r)}",
-        f"{r.updates} updates of {r.batch} {UNITS[r.method]}, learning rate {r.rate:g}, seed {r.seed}",
+        f"{_count(r.updates, 'update')} of {_count(r.batch, UNITS[r.method])}, learning rate {r.rate:g}, seed {r.seed}",
         f"{_count(config.rows, 'trace')} ({r.traces.value})",
     ]
     if r.method is Method.GRPO:

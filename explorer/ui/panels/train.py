@@ -26,7 +26,7 @@ def layout(page: Page) -> None:
             "train-form.js", ("plan", "begin", "weigh"), later=True, elem_id="lr-train-form", label="New training"
         )
         page.train = View(
-            "train.js", ("look", "act", "evaluate", "load"), later=True, elem_id="lr-train", label="The training"
+            "train.js", ("look", "act", "evaluate", "take"), later=True, elem_id="lr-train", label="The training"
         )
         page.train_curves = View("train-curves.js", later=True, elem_id="lr-train-curves", label="Its curves")
 
@@ -119,4 +119,4 @@ def events(page: Page) -> None:
     page.train.look(look, None, screen, **quick)
     page.train.act(act, None, screen, **quick)
     page.train.evaluate(evaluate, None, screen, **quick)
-    page.train.load(pick, None, [page.model_name, notice], **quick).success(**page.loading)
+    page.train.take(pick, None, [page.model_name, notice], **quick).success(**page.loading)
