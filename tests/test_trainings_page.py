@@ -1,0 +1,338 @@
+"""What the training's screen does, without a browser: real jobs, a stand-in for the process that trains. Everything
+waits for a state."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from explorer.errors import UserError
+from explorer.jobs import LOCK_FILE
+from explorer.recorded import recorded_runs
+from explorer.records import ModelInfo, SamplingConfig
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
+from explorer.training.folder import read_lines
+from explorer.training.traces import read_candidates
+from explorer.ui.training_after import measures
+from explorer.ui.trainings import PRESETS, RECORDED, Trainings, need_own
+from tests.conftest import tiny_model
+
+# Writes what a training writes, an update at a time; stops at SIGINT with 130, goes on where it was.
+STAND_IN = textwrap.dedent("""
+    import json, pathlib, signal, sys, time
+    from explorer.records import ModelInfo
+    from explorer.training import folder as files
+    from explorer.training.request import TrainRequest
+    from explorer.training.traces import read_candidates
+
+    out, updates, runs = pathlib.Path(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+    stop = []
+    signal.signal(signal.SIGINT, lambda *_: stop.append(True))
+    rows, _ = read_candidates([runs])
+    info = ModelInfo(id=rows[0].model_id, source="wheel", dtype="float32", device="cpu", vocab_size=9, hidden_size=4,
+                     fingerprint=rows[0].fingerprint)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_config(out, files.TrainingConfig(request=TrainRequest(updates=updates), model=info, rows=len(rows)))
+    (out / files.DATA_FILE).write_bytes(files.data_bytes(rows))
+    progress = files.Progress(out, updates)
+    def look(update, correct):
+        files.append_line(out / files.HELD_OUT_FILE, {"update": update, "n": 8, "correct": correct, "texts": []})
+    done = len(files.read_lines(out / files.METRICS_FILE))
+    if not done:
+        look(0, 1)
+    for update in range(done + 1, updates + 1):
+        time.sleep(0.05)
+        files.append_line(out / files.METRICS_FILE, {"update": update, "seconds": update, "loss": 1 / update})
+        progress.tell(update, "training", now=True)
+        print("Update", update, flush=True)
+        if stop:
+            sys.exit(130)
+    look(updates, 5)
+    (out / files.MODEL).mkdir()
+    (out / files.MODEL / "config.json").write_text("{}")
+    (out / files.RESULT_FILE).write_text(json.dumps({"state": "done", "updates": updates, "seconds": 2.0}))
+""")
+
+
+def stand_in(request, wanted, runs, folder, model, problems="", held_out=""):
+    return [sys.executable, "-c", STAND_IN, str(folder), str(request.updates), str(runs[0])]
+
+
+def host(model=None, **settings):
+    entry = SimpleNamespace(model=model, state="ready" if model else "loading")
+    known = {"model": "default", "dtype": "auto", "device": "cpu", **settings}
+    return SimpleNamespace(settings=SimpleNamespace(**known), loading=lambda name: entry)
+
+
+@pytest.fixture
+def trainings(tmp_path):
+    made = Trainings(host(), tmp_path / "runs", stand_in)
+    yield made
+    for job in made.jobs.list():
+        if job.alive:
+            made.jobs.cancel(job.id, grace_s=0)
+            until(lambda job=job: not made.jobs.find(job.id).alive)
+
+
+@pytest.fixture
+def values(trainings):
+    return trainings.form()["presets"]["sft"]
+
+
+def until(holds, patience_s=120.0):
+    end = time.monotonic() + patience_s
+    while not (found := holds()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+    return found
+
+
+def status(trainings, name=None):
+    return trainings.look(name)[0]
+
+
+def ended(trainings, name):
+    return until(lambda: (now := status(trainings, name)) and now["job"] and not now["job"]["alive"] and now)
+
+
+def test_a_fresh_visitor_may_train_on_the_recorded_runs(trainings, values):
+    form = trainings.form()
+    assert [one["id"] for one in form["sources"]] == ["recorded"]
+    assert values["sources"] == ["recorded"]
+    assert values["updates"] == PRESETS["cpu"]["sft"]["updates"]
+    plan = trainings.plan(values, "default", ticket=5)
+    assert (plan["ticket"], plan["error"], plan["blocked"], plan["waiting"]) == (5, "", "", True)
+    assert plan["traces"]["kept"] > 0
+    assert "6 runs" in plan["traces"]["words"]
+    assert not trainings.root.exists()
+
+
+def test_the_command_is_the_one_that_runs(tmp_path):
+    plan = (real := Trainings(host(), tmp_path)).plan({**real.form()["presets"]["grpo"], "max_leak": 0.2}, "default")
+    for part in ("train grpo", "--runs assets/recorded", "--model default", "--device cpu", "--max-leak 0.2"):
+        assert part in plan["command"]
+    assert "a dash" in real.plan(real.form()["presets"]["sft"], "-rf")["blocked"]
+
+
+def test_runs_of_the_page_and_of_hunts_are_sources_too(trainings):
+    run = recorded_runs()[0].folder
+    shutil.copytree(run, trainings.runs_dir / "mine")
+    hunt = trainings.runs_dir / "hunts" / "h1"
+    shutil.copytree(run, hunt / "a-run")
+    (hunt / "hunt.json").write_text("{}")
+    assert {name: source.runs for name, source in trainings.sources().items()} == {
+        "runs": 1,
+        "hunt:h1": 1,
+        "recorded": len(recorded_runs()),
+    }
+    # The first that are one's own are chosen; the same trace in two places is one.
+    values = trainings.form()["presets"]["sft"]
+    assert values["sources"] == ["runs"]
+    one = trainings.plan(values, "default")["traces"]["kept"]
+    assert trainings.plan({**values, "sources": ["runs", "hunt:h1"]}, "default")["traces"]["kept"] == one
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sources": []}, "Choose where the traces come from"),
+        ({"sources": ["../.."]}, "Choose where the traces come from"),
+        ({"updates": 0}, "Updates can't be"),
+        ({"max_leak": 2}, "Leak score at most can't be"),
+        ({"max_trace_tokens": 3}, "No trace is left of"),
+        ({"traces": "own"}, "None of the"),
+        ({"name": "../x"}, "is not a run's name"),
+        ({"name": "of-x"}, "doesn’t begin with"),
+        ({"method": "grpo", "problems": "file:../x.jsonl"}, "Choose a problem set first"),
+    ],
+)
+def test_what_cannot_be_says_so_in_a_sentence(trainings, values, changes, said):
+    plan = trainings.plan({**values, **changes}, "default")
+    assert said in plan["blocked"]
+    with pytest.raises(UserError, match=said[:20].replace("(", r"\(")):
+        trainings.start({**values, **changes}, "default")
+    assert trainings.jobs.list() == []
+
+
+def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, monkeypatch):
+    tiny = tiny_model("llama")
+    other = Trainings(host(tiny), tmp_path, stand_in)
+    values = other.form()["presets"]["sft"]
+    assert "load the model that made them" in other.plan(values, "tiny")["blocked"]
+    row = read_candidates([RECORDED])[0][0]
+    same = SimpleNamespace(info=tiny.info.model_copy(update={"fingerprint": row.fingerprint}))
+    need_own([row], same)
+    need_own([row], SimpleNamespace(info=tiny.info.model_copy(update={"id": row.model_id, "dtype": "bfloat16"})))
+    monkeypatch.setattr("explorer.ui.trainings.need_own", lambda rows, model: None)
+    monkeypatch.setattr("explorer.training.estimate.memory_free", lambda device: 1000)
+    plan = other.plan(values, "tiny")
+    assert "of memory" in plan["blocked"]
+    assert any(what == "Memory" for what, *_ in plan["facts"])
+
+
+def test_a_training_does_not_begin_on_a_space(trainings, values, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "me/explorer")
+    assert "machine of your own" in trainings.plan(values, "default")["blocked"]
+
+
+def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values):
+    values = {**values, "updates": 60}
+    plan = trainings.plan(values, "default")
+    name = trainings.start(values, "default", plan["name"])
+    assert name == plan["name"]
+    assert status(trainings)["shown"] == name
+    with pytest.raises(UserError, match="is running"):
+        trainings.start(values, "default")
+
+    # Curves arrive; they are sent only when they are others.
+    until(lambda: (got := trainings.look(name)[1]) and len(got["curves"]) == 2 and len(got["curves"][1]["points"]) > 2)
+    trainings.command("stop", status(trainings, name)["job"]["id"])
+    stopped = ended(trainings, name)
+    assert (stopped["job"]["state"], stopped["job"]["said"]) == ("paused", "Stopped")
+    assert trainings.look(name, stopped["mark"])[1] is None
+    assert stopped["after"] is None
+    kept = len(read_lines(trainings.root / name / "metrics.jsonl"))
+
+    # An app that is started anew finds the same.
+    again = Trainings(trainings.host, trainings.runs_dir, stand_in)
+    assert status(again)["job"] == stopped["job"]
+    again.command("resume", stopped["job"]["id"])
+    until(lambda: len(read_lines(trainings.root / name / "metrics.jsonl")) > kept)
+    os.killpg(int((trainings.jobs.root / stopped["job"]["id"] / LOCK_FILE).read_text()), signal.SIGKILL)
+    died = ended(trainings, name)
+    assert died["job"]["state"] == "died"
+    assert died["log"][-1].startswith("Update")
+    trainings.command("resume", died["job"]["id"])
+    done = ended(trainings, name)
+    assert done["job"]["state"] == "done", done["log"]
+    curves = trainings.look(name)[1]
+    assert [point[0] for point in curves["curves"][1]["points"]] == list(range(1, 61))
+    assert done["measured"].startswith("60 updates")
+    assert [one["x"] for one in done["after"]["held_out"]] == [1, 5]
+
+    folder = trainings.root / name
+    assert trainings.after.pair(name) == (str(folder / "model"), recorded_runs()[0].trace.model.id)
+    assert trainings.after.trained_from(str(folder / "model")) == (name, recorded_runs()[0].trace.model.id)
+    assert trainings.after.trained_from("default") is None
+    assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == "trained"
+    assert "already" in trainings.plan({**values, "name": name}, "default")["blocked"]
+    _evaluated(trainings, name)
+
+
+def _evaluated(trainings, name):
+    """Both sides, measured the same way, stand beside each other; what was trained on is counted apart."""
+    after = trainings.after
+    with pytest.raises(UserError, match="N, rollouts can't be"):
+        after.evaluate(name, "trained", {"problems": "bank", "rollouts": 0})
+    with pytest.raises(UserError, match="Choose a problem set"):
+        after.evaluate(name, "trained", {"problems": "../x", "rollouts": 2})
+    after.evaluate(name, "trained", {"problems": "sum", "rollouts": 2, "limit": 3})
+    (job,) = [job for job in trainings.jobs.list() if job.kind == "evaluate"]
+    assert job.command[3:] == (
+        *("evaluate", "--problems", "sum", "--out", str(after.root / f"{name}--sum-2x3"), "--model"),
+        *(str(trainings.root / name / "model"), "--rollouts", "2", "--limit", "3", "--device", "cpu"),
+    )
+    failed = until(lambda: (now := status(trainings, name)["after"]["evaluating"]) and not now["alive"] and now)
+    assert (failed["side"], failed["state"]) == ("trained", "failed")
+    assert failed["last"], "why it failed"
+    assert status(trainings, name)["job"]["state"] == "done", "the training's own job is on show"
+
+    config = json.loads((trainings.root / name / "training.json").read_text())["model"]
+    slug = f"of-HuggingFaceTB-SmolLM2-135M-Instr-{config['fingerprint'][:8]}"
+    for folder, hits in ((f"{name}--sum-2x3", (2, 0, 1)), (f"{slug}--sum-2x3", (0, 0, 1))):
+        (after.root / folder).mkdir(parents=True, exist_ok=True)
+        (after.root / folder / EVALUATION_FILE).write_text(evaluation(hits).model_dump_json())
+    sides = status(trainings, name)["after"]
+    assert [side["side"] for side in sides["sides"]] == ["parent", "trained"]
+    assert "over 2 problems never trained on" in sides["comparison"]
+    assert "pass@1 +50.0 points" in sides["comparison"]
+
+
+def evaluation(hits):
+    """Of three problems, of which the stand-in trains on the last."""
+    names = ["sum-00", "sum-02", "sum-10"]
+    correct = dict(zip(names, hits, strict=True))
+    return Evaluation(
+        model=ModelInfo(id="m", source="local", dtype="float32", device="cpu", vocab_size=9, hidden_size=4),
+        problems="sum",
+        sampling=SamplingConfig(n=2),
+        correct=correct,
+        pass_at={1: bootstrap([one / 2 for one in hits])},
+        hit=counted(sum(one > 0 for one in hits), 3),
+        rollouts=counted(sum(hits), 6),
+        tokens=9.0,
+        loops=counted(0, 6),
+        cut_off=counted(1, 6),
+    )
+
+
+def test_problems_that_were_trained_on_are_counted_apart():
+    from explorer.problems import load_bank
+
+    known = frozenset(problem.question for problem in load_bank() if problem.id == "sum-10")
+    rates = {name: (value, of) for name, value, _, _, of in measures(evaluation((2, 0, 1)), known)}
+    assert rates["pass@1"] == (0.5, "mean of 2 problems never trained on")
+    assert rates["pass@2"] == (0.5, "1 of 2 problems hit at least once")
+    assert rates["pass@2, trained on"] == (1.0, "1 of 1 problems hit at least once")
+    assert rates["Cut off"][1] == "1 of 6 rollouts"
+
+
+def test_a_training_that_can_not_begin_says_why(trainings, values, monkeypatch):
+    monkeypatch.setattr(
+        trainings, "_make_command", lambda *_: [sys.executable, "-c", "raise SystemExit('error: The disk is full.')"]
+    )
+    name = trainings.start(values, "default")
+    failed = ended(trainings, name)
+    assert (failed["job"]["state"], failed["job"]["words"]) == ("failed", "The disk is full.")
+    assert failed["log"] == ["error: The disk is full."]
+    assert (failed["shown"], failed["settings"]) == (name, "")
+    assert trainings.look(name)[1]["curves"] == []
+
+
+def test_a_name_is_no_way_out(trainings, values):
+    for bad in ("../..", "a/b", ""):
+        with pytest.raises(UserError):
+            trainings.command("stop", bad)
+        with pytest.raises(UserError):
+            trainings.after.pair(bad)
+        with pytest.raises(UserError):
+            trainings.after.evaluate(bad, "trained", {"rollouts": 1})
+    assert trainings.look("../../etc")[0]["shown"] is None
+    with pytest.raises(UserError):
+        trainings.start(values, "default", "../outside")
+
+
+def test_the_tokens_of_a_rescued_trace_are_weighed_by_the_model_that_made_it(tmp_path, monkeypatch):
+    tiny = tiny_model("llama")
+    row = read_candidates([RECORDED])[0][0]
+    model = SimpleNamespace(
+        info=tiny.info.model_copy(update={"fingerprint": row.fingerprint, "id": row.model_id}),
+        network=tiny.network,
+        device=tiny.device,
+        token_text=lambda token: f"<{token}>",
+        read=lambda ids: tuple(ids),
+        log_probabilities=lambda context, ids: [-1.0] * len(ids),
+    )
+    page = Trainings(host(model), tmp_path, stand_in)
+    values = page.form()["presets"]["grpo"]
+    before = page.plan(values, "default")["group"]
+    assert (before["weights"], before["why_not"]) == (None, "")
+    assert not any(one["advantage"] for one in before["without"])
+    assert sum(one["rescued"] for one in before["with"]) == 1
+    page.weigh(values, model)
+    weights = page.plan(values, "default")["group"]["weights"]
+    assert {one["log_p"] for one in weights["tokens"]} == {-1.0}
+    # Another c needs no other pass; a trace that never enters is shown as it would be missed.
+    assert page.plan({**values, "off_policy_c": 0.5}, "default")["group"]["weights"]["c"] == 0.5
+    never = page.plan({**values, "inject": "never"}, "default")["group"]
+    assert "No rescued trace enters." in never["words"]
+    with pytest.raises(UserError, match="can be weighed where"):
+        page.weigh(values, tiny)
