@@ -26,7 +26,7 @@ export class After {
     this.loaded = el("span", { class: "lr-quiet" });
     this.looks = el("div", { class: "lr-ta-sides" });
     const [set, n, limit, why] = ["set", "n", "limit", "why"].map((name) => uid(`ta-${name}`));
-    this.set = el("select", { id: set, class: "lr-field" }, ...[["bank", "Built-in bank"], ["sum", "Only sum"], ["difference", "Only difference"], ["product", "Only product"], ["two-step", "Only two-step"]].map(([value, text]) => el("option", { value, text })));
+    this.set = el("select", { id: set, class: "lr-field" });
     this.n = el("input", { id: n, class: "lr-field", type: "number", min: 1, max: 256, value: 8 });
     this.limit = el("input", { id: limit, class: "lr-field", type: "number", min: 1, placeholder: "all" });
     const labelled = (id, text, node) => el("div", { class: "lr-hf-row" }, el("label", { for: id, class: "lr-hf-label", text }), node);
@@ -67,6 +67,9 @@ export class After {
     setText(parent, `Load its parent, ${value.parent}`);
     for (const node of this.load) setAttr(node, "aria-disabled", value.loaded === node.dataset.side ? "true" : null);
     setText(this.loaded, value.loaded ? `The page has ${SIDES[value.loaded]}.` : `It is made of ${value.parent}.`);
+    const key = JSON.stringify(value.sets);
+    if (key !== this.key) this.set.replaceChildren(...value.sets.map(({ value: set, label }) => el("option", { value: set, text: label })));
+    this.key = key;
     this.looks.hidden = value.held_out.length < 2;
     this.looks.replaceChildren(
       ...value.held_out.map(({ update, x, n, interval: pair }, i) => el("div", { class: "lr-fam-card" }, el("h4", { class: "lr-fam-name", text: i ? `After ${update} updates` : "Before" }), rate({ name: "Held-out problems right", value: n ? x / n : 0, interval: pair, of: `${x} of ${n}, one rollout each, never trained on` }))),

@@ -5,8 +5,8 @@ import { badge, el, interval, number, percent, perFrame, setAttr, setText } from
 import { shownCurves } from "./train.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT] = [320, 128];
-const PAD = { left: 40, right: 10, top: 8, bottom: 20 };
+const [WIDTH, HEIGHT] = [260, 120];
+const PAD = { left: 38, right: 8, top: 8, bottom: 20 };
 
 function shape(tag, attributes, text) {
   const node = document.createElementNS(SVG, tag);
@@ -17,14 +17,15 @@ function shape(tag, attributes, text) {
 
 const told = ({ share, unit }, value) => (share ? percent(value) : `${Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3))}${unit ? ` ${unit}` : ""}`);
 
-/** Round ends and three ticks for the values of a curve. */
-function range({ share, points, mean }) {
+/** Round ends of an axis that holds the values of a curve and 0; its middle is round too. */
+function range({ share, points }) {
   if (share) return [0, 1];
-  const values = [...points, ...mean].map(([, value]) => value);
-  const [low, high] = [Math.min(...values, 0), Math.max(...values)];
-  if (low === high) return [low, low + 1];
-  const step = 10 ** Math.floor(Math.log10(high - low)) / 2;
-  return [Math.floor(low / step) * step, Math.ceil(high / step) * step];
+  const values = points.map(([, value]) => value);
+  const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
+  const size = Math.max(high, -low) || 1;
+  const unit = 10 ** Math.floor(Math.log10(size));
+  const most = [1, 2, 4, 6, 8, 10].find((step) => step * unit >= size) * unit;
+  return [low < 0 ? -most : 0, high > 0 || low === 0 ? most : 0];
 }
 
 class Chart {

@@ -18,6 +18,7 @@ from explorer.errors import UserError
 from explorer.hunt_request import set_name, written
 from explorer.jobs import Job, Jobs
 from explorer.problem_sets import problem_set
+from explorer.sources import DEFAULT_MODEL
 from explorer.statistics import wilson_interval
 from explorer.store import run_folder
 from explorer.training import folder as files
@@ -63,8 +64,9 @@ class After:
     def parent(self, config: files.TrainingConfig) -> str:
         """The name by which a training's parent is loaded: the app's own model where it is that one."""
         own = self.host.settings.model
-        entry = self.host.loading(own)
-        if entry.model is not None and entry.model.info.fingerprint == config.model.fingerprint:
+        model = self.host.loading(own).model
+        known = model.info.fingerprint == config.model.fingerprint if model else own in ("default", DEFAULT_MODEL)
+        if known and (model or config.model.id == DEFAULT_MODEL):
             return own
         return config.model_path or config.model.id
 
@@ -128,6 +130,7 @@ class After:
         jobs: Sequence[Job],
         looks: Sequence[Mapping[str, Any]],
         model_name: str,
+        sets: Sequence[Payload],
     ) -> Payload | None:
         """How a finished training does beside its parent; None while it is not finished."""
         if not files.finished(folder):
@@ -169,6 +172,7 @@ class After:
             config.model.id,
             loaded,
             looks,
+            sets,
             sides=sides,
             comparison=comparison(one, other, trained_on) if one and other else "",
             about=_about(one or other) if one or other else "",

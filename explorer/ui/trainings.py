@@ -118,13 +118,16 @@ class Trainings:
         found["recorded"] = Source("Recorded runs that come with the explorer", RECORDED, _runs(RECORDED))
         return {key: source for key, source in found.items() if source.runs}
 
+    def sets(self) -> list[Payload]:
+        """Problem sets: the bank, its families, files that were brought for hunts."""
+        families = Counter(problem.family for problem in load_bank())
+        found = [{"value": "bank", "label": f"Built-in bank, all {sum(families.values())} prompts"}]
+        found += [{"value": name, "label": f"Only {name} ({count})"} for name, count in families.items()]
+        brought = sorted((self.runs_dir / "problem-sets").glob("*"))
+        return found + [{"value": f"file:{path.name}", "label": f"Your file {path.name}"} for path in brought]
+
     def form(self) -> Payload:
         """What may be asked for."""
-        families = Counter(problem.family for problem in load_bank())
-        sets = [{"value": "bank", "label": f"Built-in bank, all {sum(families.values())} prompts"}]
-        sets += [{"value": name, "label": f"Only {name} ({count})"} for name, count in families.items()]
-        brought = sorted((self.runs_dir / "problem-sets").glob("*"))
-        sets += [{"value": f"file:{path.name}", "label": f"Your file {path.name}"} for path in brought]
         sources = self.sources()
         on = next((key for key in sources if key != "recorded"), "recorded")
         device = self._device()
@@ -136,7 +139,7 @@ class Trainings:
             for method, values in PRESETS["cpu" if device == "cpu" else "gpu"].items()
         }
         listed = [{"id": key, "label": source.label, "runs": source.runs} for key, source in sources.items()]
-        return form_payload(listed, sets, presets, device)
+        return form_payload(listed, self.sets(), presets, device)
 
     def plan(self, values: Values, model_name: str, ticket: int = 0) -> Payload:
         """What a request amounts to: its traces, command, size, and for GRPO one group. Runs nothing."""
@@ -370,7 +373,7 @@ class Trainings:
             log=self.jobs.log(job.id, LOG_LINES) if job else (),
             other=None if mine else running,
             other_training=at_work,
-            after=self.after.payload(folder, config, jobs, looks, model_name) if config else None,
+            after=self.after.payload(folder, config, jobs, looks, model_name, self.sets()) if config else None,
             mark=mark,
             beat=next(self._beat),
         )

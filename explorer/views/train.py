@@ -553,6 +553,7 @@ def after_payload(
     parent: str,
     loaded: str,
     looks: Sequence[Mapping[str, Any]],
+    sets: Sequence[Payload] = (),
     *,
     sides: Sequence[Payload] = (),
     comparison: str = "",
@@ -565,6 +566,7 @@ def after_payload(
         parent: what the trained model was made of.
         loaded: which of the two the page has: parent, trained, or nothing.
         looks: lines of `held-out.jsonl`.
+        sets: {value, label} of each problem set that both may be measured on.
         sides: see `side_payload`; the parent's and the trained model's, those that are there.
         comparison: the two against each other, in a sentence.
         about: on which problems, under which settings.
@@ -577,6 +579,7 @@ def after_payload(
         "parent": parent,
         "loaded": loaded,
         "held_out": [{"update": int(look["update"]), **count} for look, count in first_last],
+        "sets": list(sets),
         "sides": list(sides),
         "comparison": comparison,
         "about": about,

@@ -95,15 +95,16 @@ def events(page: Page) -> None:
         return attempt(data, request, lambda: action(str(data.get("training", "")), str(data.get("side", "")), data))
 
     def pick(evt: gr.EventData):
-        data, after = evt._data, page.trainings.after
+        data = evt._data
+        training = str(data.get("training", ""))
         try:
-            name, parent = after.pair(str(data.get("training", "")))
+            name, parent = page.trainings.after.pair(training)
         except Exception as error:
-            return gr.skip(), warning(describe(error))
-        if data.get("side") == "parent":
-            return parent, info("The parent is being loaded: the line at the top says when it is there.")
+            return gr.skip(), warning(describe(error)), gr.skip()
         said = "The trained model is being loaded, and its parent stays a click away; what runs from now on runs on it."
-        return name, info(said)
+        if data.get("side") == "parent":
+            name, said = parent, "The parent is being loaded: the line at the top says when it is there."
+        return name, info(said), page.trainings.look(training, str(data.get("mark", "")), name)[0]
 
     page.train_form.plan(plan, None, page.train_form, **quick)
     page.train_form.begin(begin, None, screen, **quick)
@@ -119,4 +120,4 @@ def events(page: Page) -> None:
     page.train.look(look, None, screen, **quick)
     page.train.act(act, None, screen, **quick)
     page.train.evaluate(evaluate, None, screen, **quick)
-    page.train.take(pick, None, [page.model_name, notice], **quick).success(**page.loading)
+    page.train.take(pick, None, [page.model_name, notice, page.train], **quick).success(**page.loading)
