@@ -148,7 +148,7 @@ class Curves {
     this.sampledKey = key;
     setText(this.sampledHead, `Sampled last, at update ${sampled.update}`);
     this.sampled.replaceChildren(
-      ...sampled.groups.map(({ prompt, members }) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: prompt }), el("ol", { class: "lr-tc-members" }, ...members.map((one) => member(one.verdict, `${one.rescued ? "★ rescued trace · " : ""}advantage ${one.advantage > 0 ? "+" : ""}${number(one.advantage, 2)}`, one.text))))),
+      ...sampled.groups.map(({ prompt, members }) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: prompt }), el("ol", { class: "lr-tc-members", tabindex: "0", "aria-label": "Completions of this prompt" }, ...members.map((one) => member(one.verdict, `${one.rescued ? "★ rescued trace · " : ""}advantage ${one.advantage > 0 ? "+" : ""}${number(one.advantage, 2)}`, one.text))))),
     );
   }
 
@@ -158,7 +158,7 @@ class Curves {
     if (key === this.textsKey) return;
     this.textsKey = key;
     this.texts.replaceChildren(
-      ...texts.map((one) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: one.question }), el("ol", { class: "lr-tc-members" }, ...one.texts.map(({ update, text, verdict }) => member(verdict, update ? `at update ${update}` : "before", text))))),
+      ...texts.map((one) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: one.question }), el("ol", { class: "lr-tc-members", tabindex: "0", "aria-label": "Texts for this problem" }, ...one.texts.map(({ update, text, verdict }) => member(verdict, update ? `at update ${update}` : "before", text))))),
     );
   }
 }

@@ -98,7 +98,7 @@ class Form {
 
     this.count = el("p", { class: "lr-tf-count lr-num", role: "status" });
     this.left = el("p", { class: "lr-quiet lr-num" });
-    this.sample = el("ul", { class: "lr-tf-sample" });
+    this.sample = el("ul", { class: "lr-tf-sample", tabindex: "0", "aria-label": "Some of the traces" });
     this.sampleBox = el("details", { class: "lr-details" }, el("summary", {}, (this.sampleHead = el("span"))), this.sample);
     this.facts = el("dl", { class: "lr-tf-facts lr-num" });
     this.amounts = el("div", { class: "lr-tf-amounts" }, el("div", { class: "lr-tf-part" }, el("h3", { class: "lr-title", text: "What it trains on" }), this.count, this.left, this.sampleBox), el("div", { class: "lr-tf-part" }, el("h3", { class: "lr-title", text: "What it takes" }), this.facts));

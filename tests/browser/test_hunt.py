@@ -98,7 +98,8 @@ def test_the_third_mode_leaves_the_others_as_they_are_and_asks_nothing_while_awa
         expect(page.locator("#lr-watch .lr-run")).to_have_count(len(recorded_runs()))
         expect(page.locator("#lr-section-hunt")).to_be_hidden()
         page.get_by_role("radio", name="Watch recorded runs").focus()
-        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
         expect(page.get_by_role("radio", name="Hunt")).to_be_focused()
         expect(page.locator("#lr-section-hunt")).to_be_visible()
         for other in ("stage", "after", "audit", "problem", "rollouts"):
