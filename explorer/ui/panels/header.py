@@ -55,7 +55,8 @@ def events(page: Page, demo: gr.Blocks) -> None:
         session = page.session(request)
         value = payload(page, session)
         settled = value["state"] != "loading" and (not value["map"] or value["map"]["state"] not in ("building",))
-        mark = f"{value['state']}|{value['progress']}|{value['message']}|{value['map']}"
+        # The name too: a small model is there before the first look, and as ready as the one before it.
+        mark = f"{session.model}|{value['state']}|{value['progress']}|{value['message']}|{value['map']}"
         if mark == seen:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), seen
         # The stage shows the map's progress, and the map itself as soon as it is there.
