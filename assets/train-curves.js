@@ -108,7 +108,7 @@ class Curves {
     this.said = el("p", { class: "lr-sr-only", "aria-live": "polite" });
     this.head = el("h3", { class: "lr-title" });
     this.sampledHead = el("h3", { class: "lr-title" });
-    this.sampled = el("div", { class: "lr-tc-groups" });
+    this.sampled = el("div", { class: "lr-tc-groups lr-tc-sampled" });
     this.textsHead = el("h3", { class: "lr-title", text: "Held-out problems, before and now" });
     this.texts = el("div", { class: "lr-tc-groups" });
     this.node = el("div", { class: "lr-hunt-found" }, this.head, this.list, this.said, this.sampledHead, this.sampled, this.textsHead, this.texts);

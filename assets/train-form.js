@@ -17,6 +17,7 @@ const SELECTS = {
   findings: [["", "Any, also not audited"], ["reached by reasoning", "Reached by reasoning"], ["reached by reasoning|undecided", "Reached by reasoning, or undecided"]],
   adapter: [["lora", "LoRA (small matrices beside the weights)"], ["full", "Full (all weights)"]],
   inject: [["zero-hit", "Where all failed"], ["always", "Wherever one failed"], ["never", "Never (plain GRPO)"]],
+  sampler: [["auto", "What fits this device"], ["fast", "The app’s own loop"], ["trl", "TRL’s generate"], ["vllm", "vLLM (GPU)"]],
   scale_rewards: [["group", "The group’s deviation"], ["none", "Nothing (Dr. GRPO)"]],
 };
 const [ROWS, GROUPS, KL] = [["sft", "dpo"], ["grpo"], ["grpo", "dpo"]];
@@ -53,6 +54,7 @@ const LOOK = [
 const MORE = [
   ["temperature", "Temperature", "Of sampled completions.", "number", { min: 0.01, max: 5, step: 0.05 }],
   ["scale_rewards", "Advantages divided by", "The group’s deviation weighs hard prompts more.", "select", {}, GROUPS],
+  ["sampler", "Sampled by", "The same model, another speed.", "select", {}, GROUPS],
   ["beta", "β, weight of the KL", "Empty takes the method’s own.", "number", { min: 0, step: "any" }, KL],
   ["lora_rank", "LoRA rank", "", "number", { min: 1 }],
   ["save_every", "Checkpoint every", "Updates; a killed training goes on from the last.", "number", { min: 1 }],

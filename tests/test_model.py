@@ -329,3 +329,19 @@ def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
 def test_a_prompt_longer_than_the_context_is_refused(llama):
     with pytest.raises(UserError, match="shorten the question"):
         llama.prompt("apples " * 400)
+
+
+def test_the_log_probability_of_each_token_equals_a_plain_pass(model):
+    prompt = model.prompt(QUESTION)
+    ids = model.encode("The answer is 42.")
+    whole = torch.tensor([[*prompt.token_ids, *ids]])
+    logits = model.network(input_ids=whole, use_cache=False).logits[0].float()
+    plain = torch.log_softmax(logits, dim=-1)
+    before = len(prompt.token_ids) - 1
+    expected = [float(plain[before + place, token]) for place, token in enumerate(ids)]
+    context = model.read(prompt.token_ids)
+    found = model.log_probabilities(context, ids)
+    assert found == pytest.approx(expected, abs=2e-4)
+    assert sum(found) / len(ids) == pytest.approx(
+        model.log_probability(context, model.rows(()), ids, len(ids)), abs=1e-5
+    )

@@ -193,7 +193,14 @@ def test_curves_are_of_what_was_logged():
     metrics = [{"update": at, "seconds": at, "loss": 2.0 / at, "reward": 0.5, "entropy": None} for at in range(1, 41)]
     sampled = [
         {"step": 40, "prompt": "p", "completion": "`x`", "verified": 1.0, "advantage": 1.2345, "rescued": True},
-        {"step": 40, "prompt": "p", "completion": "y", "verified": 0.0, "advantage": -0.5, "rescued": False},
+        {
+            "step": 40,
+            "prompt": "p",
+            "completion": [{"role": "assistant", "content": "y"}],
+            "verified": 0.0,
+            "advantage": -0.5,
+            "rescued": False,
+        },
     ]
     drawn = curves_payload("t", metrics, LOOKS, sampled, updates=60, mark="m")
     curves = {curve["key"]: curve for curve in drawn["curves"]}
@@ -206,6 +213,7 @@ def test_curves_are_of_what_was_logged():
     assert "mean of 3 updates" in curves["loss"]["what"]
     (group,) = drawn["sampled"]["groups"]
     assert [(one["verdict"], one["rescued"]) for one in group["members"]] == [("correct", True), ("wrong", False)]
+    assert [one["text"] for one in group["members"]] == ["`x`", "y"]
     assert [one["update"] for one in drawn["texts"][0]["texts"]] == [0, 10]
     assert curves_payload("t", [], [])["curves"] == []
     json.dumps(drawn, allow_nan=False)

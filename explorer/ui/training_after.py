@@ -26,7 +26,7 @@ from explorer.training.command import evaluate_command
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, compare, read_evaluation
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
-from explorer.views.train import after_payload, side_payload
+from explorer.views.train import after_payload, said, side_payload
 
 Payload = dict[str, Any]
 PARENT, TRAINED = "parent", "trained"
@@ -230,7 +230,7 @@ def trained_questions(folder: Path) -> frozenset[str]:
     found = {row.question for row in files.read_rows(folder)}
     config = files.read_config(folder)
     if config.problems:
-        prompts = {str(row.get("prompt", "")) for path in _completion_files(folder) for row in _rows(path)}
+        prompts = {said(row.get("prompt")) for path in completion_files(folder) for row in _rows(path)}
         known = _questions(config.problems, config.request.seed).values()
         found |= {question for question in known if any(question in prompt for prompt in prompts)}
     return frozenset(found)
@@ -246,11 +246,12 @@ def _questions(problems: str, seed: int) -> dict[str, str]:
 
 def last_sampled(folder: Path) -> list[dict[str, Any]]:
     """Rows of the completions that were sampled last."""
-    paths = _completion_files(folder)
+    paths = completion_files(folder)
     return list(_rows(paths[-1])[-SAMPLED:]) if paths else []
 
 
-def _completion_files(folder: Path) -> list[Path]:
+def completion_files(folder: Path) -> list[Path]:
+    """TRL's files of sampled completions, oldest first: it writes them beside its checkpoints."""
     found = [
         *(folder / files.COMPLETIONS).glob("*.parquet"),
         *folder.glob(f"{files.CHECKPOINTS}/completions/*.parquet"),

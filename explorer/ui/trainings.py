@@ -31,12 +31,12 @@ from explorer.training import folder as files
 from explorer.training.command import train_command
 from explorer.training.estimate import estimate, machine_flops, need_room, shape_of
 from explorer.training.group import preview
-from explorer.training.request import Inject, Method, TrainRequest, read_request
+from explorer.training.request import Inject, Method, Sampler, TrainRequest, read_request
 from explorer.training.traces import RESCUED, TraceFilter, TrainingTrace, choose, read_candidates
 from explorer.training.train import Asked, Material, gather, prepared, sizes
 from explorer.ui.hunts import model_options
 from explorer.ui.models import ModelHost
-from explorer.ui.training_after import After, last_sampled
+from explorer.ui.training_after import After, completion_files, last_sampled
 from explorer.views.train import (
     curves_payload,
     form_payload,
@@ -44,6 +44,7 @@ from explorer.views.train import (
     plan_payload,
     status_payload,
 )
+from explorer.vllm_rollouts import installed
 
 Values = Mapping[str, object]
 Payload = dict[str, Any]
@@ -170,6 +171,8 @@ class Trainings:
                 need_own(material.rows, entry.model)
                 known["estimated"] = self._estimate(request, material, entry.model)
                 need_room(known["estimated"], folder, entry.model.device.type)
+            if request.method is Method.GRPO and request.sampler is Sampler.VLLM and not installed():
+                raise UserError("vLLM is not installed here: let another sample, or install it beside a GPU.")
             if os.environ.get("SPACE_ID"):
                 raise UserError("A Space gives a computation one minute: run this command on a machine of your own.")
         except Exception as error:
@@ -448,5 +451,6 @@ def _config(folder: Path | None) -> files.TrainingConfig | None:
 def _mark(folder: Path) -> str:
     """Another one whenever the curves are others."""
     names = (files.TRAINING_FILE, files.METRICS_FILE, files.HELD_OUT_FILE)
-    stats = [path.stat() for path in (folder / name for name in names) if path.exists()]
+    paths = [*(folder / name for name in names), *completion_files(folder)[-1:]]
+    stats = [path.stat() for path in paths if path.exists()]
     return f"{sum(stat.st_size for stat in stats)}-{max((stat.st_mtime_ns for stat in stats), default=0)}"

@@ -401,12 +401,12 @@ def settings_words(config: TrainingConfig) -> str:
 # (key in metrics.jsonl, name, unit, what it is, whether it lies in 0..1)
 CURVES = (
     ("loss", "Loss", "", "Of each update’s rows.", False),
-    ("reward", "Reward", "", "Mean over an update’s completions, before anything enters: 1 is right, 0 is not.", True),
+    ("reward", "Reward", "", "Share of an update’s completions that are right, a trace that entered among them.", True),
     (
         "frac_reward_zero_std",
         "Groups without a signal",
         "",
-        "Share of groups whose rewards are all equal: nothing moves for them.",
+        "Share of groups whose rewards are all equal, also with a trace that entered: nothing moves for them.",
         True,
     ),
     ("completions/mean_length", "Length", "tokens", "Mean of an update’s completions.", False),
@@ -532,9 +532,9 @@ def _sampled(rows: Sequence[Mapping[str, Any]]) -> Payload | None:
         return None
     groups: dict[str, list] = {}
     for row in rows:
-        groups.setdefault(str(row.get("prompt", "")), []).append(
+        groups.setdefault(said(row.get("prompt")), []).append(
             {
-                "text": str(row.get("completion", ""))[:LONGEST_TEXT],
+                "text": said(row.get("completion"))[:LONGEST_TEXT],
                 "verdict": "correct" if float(row.get("verified") or 0.0) > 0 else "wrong",
                 "advantage": round(float(row.get("advantage") or 0.0), 2),
                 "rescued": bool(row.get("rescued", False)),
@@ -544,6 +544,13 @@ def _sampled(rows: Sequence[Mapping[str, Any]]) -> Payload | None:
         "update": int(rows[0].get("step", 0)),
         "groups": [{"prompt": prompt[-LONGEST_TEXT:], "members": members} for prompt, members in groups.items()],
     }
+
+
+def said(messages: object) -> str:
+    """A prompt or completion as text, from text or from messages with role and content."""
+    if isinstance(messages, list | tuple):
+        return "\n".join(str(one.get("content", "")) for one in messages if isinstance(one, Mapping))
+    return str(messages or "")
 
 
 # -- what came of it -------------------------------------------------------------------------------
