@@ -35,7 +35,7 @@ export class After {
       el("button", { type: "button", class: "lr-button", text: `Evaluate ${SIDES[side]}`, "aria-describedby": why, on: { click: ({ currentTarget }) => currentTarget.getAttribute("aria-disabled") || evaluate({ side, problems: this.set.value, rollouts: whole(this.n), limit: whole(this.limit) }) } }),
     );
     this.form = el("div", { class: "lr-ta-form" }, labelled(set, "Problem set", this.set), labelled(n, "N, rollouts of each", this.n), labelled(limit, "Only the first …", this.limit), ...this.measure);
-    this.why = el("p", { id: why, class: "lr-quiet", text: "Both with the same settings and seeds, one after the other. Problems that were trained on are counted apart." });
+    this.why = el("p", { id: why, class: "lr-quiet", text: "Both with the same settings and seeds, one after the other. Problems that were trained on are counted apart. On a CPU the whole bank takes some minutes." });
     this.jobWords = el("span", { role: "status" });
     this.jobButton = el("button", { type: "button", class: "lr-button", on: { click: () => (this.job.alive ? end(this.job.id) : resume(this.job.id)) } });
     this.running = el("div", { class: "lr-note lr-ta-job" }, this.jobWords, this.jobButton);

@@ -99,13 +99,19 @@ def resolve(
         folder = Path(model).expanduser()
         if folder.is_dir():
             check_folder(folder, allow_remote_code)
-            return ResolvedModel(folder.resolve(), folder.resolve().name, "local")
+            return ResolvedModel(folder.resolve(), _folder_name(folder.resolve()), "local")
         if folder.exists() or folder.is_absolute() or model.startswith(("~", ".")) or model.count("/") > 1:
             raise UserError(
                 f"{model} is not a folder: give the folder that holds the model's config.json, or a hub id "
                 f"such as {DEFAULT_MODEL}."
             )
         return fetch.hub_model(model)
+
+
+def _folder_name(folder: Path) -> str:
+    """What to call a model in a folder. The folder of a trained one is called `model` in every training, and says so by
+    a file that `training/weights.py` writes: it is called after its training."""
+    return folder.parent.name if (folder / "trained.json").is_file() else folder.name
 
 
 @dataclass(frozen=True)

@@ -322,6 +322,12 @@ def test_a_local_folder(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_trained_model_is_called_after_its_training(tmp_path):
+    folder = write_model(tmp_path / "my-training" / "model")
+    (folder / "trained.json").write_text("{}")
+    assert resolve(str(folder), tmp_path).id == "my-training"
+
+
 def test_what_a_local_folder_may_lack(tmp_path):
     folder = tmp_path / "mine"
     assert "is not a folder" in said(resolve, str(folder), tmp_path)

@@ -222,8 +222,8 @@ def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values
     # The parent is loaded by the name that the app itself has for it.
     assert trainings.after.pair(name) == (str(folder / "model"), "default")
     assert trainings.look(name, "", "default")[0]["after"]["loaded"] == "parent"
-    assert trainings.after.trained_from(str(folder / "model")) == (name, recorded_runs()[0].trace.model.id)
-    assert trainings.after.trained_from("default") is None
+    assert trainings.after.parent_of(str(folder / "model")) == recorded_runs()[0].trace.model.id
+    assert trainings.after.parent_of("default") == ""
     assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == "trained"
     assert "already" in trainings.plan({**values, "name": name}, "default")["blocked"]
     _evaluated(trainings, name)

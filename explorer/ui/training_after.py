@@ -75,15 +75,15 @@ class After:
         model = self.model_folder(training)
         return str(model), self.parent(files.read_config(model.parent))
 
-    def trained_from(self, model_name: str) -> tuple[str, str] | None:
-        """(training, id of its parent) where a model's name is the folder of a trained one."""
+    def parent_of(self, model_name: str) -> str:
+        """The id of a model's parent where its name is the folder of a trained one; empty where it is not."""
         folder = Path(model_name)
         if folder.name != files.MODEL or folder.parent.parent != (self.runs_dir / "trainings").absolute():
-            return None
+            return ""
         try:
-            return folder.parent.name, files.read_config(folder.parent).model.id
+            return files.read_config(folder.parent).model.id
         except UserError:
-            return None
+            return ""
 
     # -- measuring ---------------------------------------------------------------------------------
 
@@ -187,7 +187,10 @@ def measures(one: Evaluation, trained_on: frozenset[str]) -> list[tuple[str, flo
     found = []
     if fresh:
         mean = bootstrap([correct / n for correct in fresh.values()])
-        found.append(("pass@1", mean.value, mean.low, mean.high, f"mean of {len(fresh)} problems never trained on"))
+        low, high = mean.low, mean.high
+        if mean.value in (0.0, 1.0):  # all alike: resamples of them tell nothing
+            low, high = wilson_interval(round(mean.value * len(fresh)), len(fresh))
+        found.append(("pass@1", mean.value, low, high, f"mean of {len(fresh)} problems never trained on"))
     for name, part in ((f"pass@{n}", fresh), (f"pass@{n}, trained on", known)):
         if part:
             hit = sum(correct > 0 for correct in part.values())
@@ -208,9 +211,12 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
     told = compare(
         {name: after[name] for name in both}, {name: before[name] for name in both}, parent.sampling.n, parent.model.id
     )
-    difference = told.difference
+    by, low, high = (
+        f"{100 * value:+.1f}".replace("-", "−")
+        for value in (told.difference.value, told.difference.low, told.difference.high)
+    )
     return (
-        f"pass@1 {100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}) "
+        f"pass@1 {by} points ({low} to {high}) "
         f"over {len(both)} problems never trained on: better on {told.better}, worse on {told.worse} "
         f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
         f"hit before and lost: {told.lost.x} of {told.lost.n}."
@@ -293,7 +299,7 @@ def _about(one: Evaluation) -> str:
     return (
         f"{one.problems}: {len(one.correct)} problems, N = {s.n}, temperature {s.temperature:g}, top-p {s.top_p:g}, at "
         f"most {s.max_new_tokens} tokens, seed {s.seed}. Intervals: 95 %, of counts by Wilson, of pass@1 by bootstrap "
-        "over problems."
+        "over problems (by Wilson where all are alike)."
     )
 
 

@@ -32,17 +32,14 @@ def payload(page: Page, session) -> dict:
         session.model, session.previous = session.previous, None
         entry = page.host.loading(session.model)
     info = entry.model.info.model_dump() if entry.model else None
-    trained = page.trainings.after.trained_from(session.model)
     if info:
-        if trained:
-            info["id"] = trained[0]
         info["fallbacks"], info["ways"] = entry.model.fallbacks, entry.model.ways
     return {
         "state": entry.state,
         "progress": entry.progress,
         "message": entry.message or session.refused,
         "model": info,
-        "parent": trained and trained[1],
+        "parent": page.trainings.after.parent_of(session.model),
         "map": page.host.map_status(entry.model)[1] if entry.model else None,
     }
 
