@@ -179,8 +179,9 @@ def test_a_training_from_start_over_stop_and_kill_to_the_loaded_model(visit, ser
         assert found_by_axe(page, "#lr-section-train") == []
         page.set_viewport_size({"width": 1440, "height": 900})
 
+        _evaluate(page)
         button(page, "Load the trained model").click()
-        expect(page.locator(".lr-head-model")).to_contain_text(re.compile("trained from tiny"))
+        expect(page.locator(".lr-head-model")).to_contain_text(re.compile("mine.*trained from tiny"))
         s.wait_for_model(page)
         expect(page.locator("#lr-train .lr-ta-load")).to_contain_text("The page has the trained model")
         button(page, "Run it yourself").click()
@@ -189,6 +190,23 @@ def test_a_training_from_start_over_stop_and_kill_to_the_loaded_model(visit, ser
         s.sample(page)
         assert visitor.errors == []
         assert visitor.abroad == []
+
+
+def _evaluate(page):
+    """Both sides, one after the other; they stand beside each other then."""
+    after = page.locator("#lr-train .lr-ta")
+    after.get_by_label("Problem set").select_option("sum")
+    after.get_by_label("N, rollouts of each").fill("2")
+    after.get_by_label("Only the first …").fill("2")
+    for side in ("the parent", "the trained model"):
+        expect(button(page, f"Evaluate {side}")).not_to_have_attribute("aria-disabled", "true")
+        button(page, f"Evaluate {side}").click()
+        expect(after.locator(".lr-ta-job")).to_contain_text(f"Evaluation of {side}: running")
+        expect(after.locator(".lr-ta-job")).to_be_hidden()
+    expect(after.locator("article")).to_have_count(2)
+    expect(after.locator("article").last).to_contain_text("of 2 problems hit at least once")
+    expect(after).to_contain_text("over 2 problems never trained on")
+    assert found_by_axe(page, "#lr-section-train") == []
 
 
 def _cursor(page, chart):
