@@ -151,7 +151,7 @@ class Training {
     const text = lines.join("\n");
     this.logBox.hidden = !text;
     const key = `${this.value.shown}/${open}`;
-    if (open && this.opened !== key) this.logBox.open = true; // once: a person may close it
+    if (this.opened !== key) this.logBox.open = open; // once: a person may close it
     this.opened = key;
     if (this.log.textContent === text) return;
     const below = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 8;
