@@ -26,8 +26,9 @@ EFFICIENCY = 0.45
 SAMPLED_TOKEN = 3.0
 # Loading Python, torch, TRL and the model.
 START_S = 15.0
-# Bytes kept for the backward pass per token, layer and unit of hidden size, in units of the number format.
-KEPT = 34
+# Bytes kept for the backward pass per token, layer and unit of hidden size; copies of the logits that a loss makes.
+KEPT = 110
+LOGITS = 4
 # Python, torch, TRL and their libraries.
 LIBRARIES_BYTES = 900_000_000
 
@@ -130,7 +131,7 @@ def estimate(
     state = (
         3 * weights if request.adapter is Adapter.FULL else 16 * request.lora_rank * shape.hidden * shape.layers * 14
     )
-    kept = widest * shape.layers * shape.hidden * KEPT + logits * shape.vocabulary * 4 * 2
+    kept = widest * shape.layers * shape.hidden * KEPT + logits * shape.vocabulary * 4 * LOGITS
     saved = weights + (3 * weights if request.adapter is Adapter.FULL else state)
     return Estimate(
         rows=len(rows),
@@ -139,7 +140,8 @@ def estimate(
         trained_tokens=trained,
         read_tokens=read,
         seconds=round(START_S + work / (EFFICIENCY * flops), 1),
-        memory_bytes=LIBRARIES_BYTES + weights + state + kept,
+        # The weights twice: while they are read, and again while they are written, the file is in memory as well.
+        memory_bytes=LIBRARIES_BYTES + 2 * weights + state + kept,
         disk_bytes=2 * saved + weights,
     )
 

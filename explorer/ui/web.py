@@ -41,6 +41,8 @@ def _version() -> str:
 
 # Files below `lr/v/<version>/` never change, so that a second visit asks for none of them again.
 BASE = f"lr/v/{_version()}"
+# Scripts of screens that nobody sees first: fetched once the browser has nothing better to do.
+LATER = ("hunt", "train")
 
 
 def routes(map_folder) -> list[BaseRoute]:
@@ -88,7 +90,8 @@ def head() -> str:
     """What goes into the page's head: our icon and styles, the tour, and the scripts ahead of time."""
     # Styles keep their plain address: the fonts that they name lie relative to it.
     styles = "".join(f'<link rel="stylesheet" href="lr/assets/{name}">' for name in STYLES)
-    ahead = sorted(path.relative_to(ASSETS).as_posix() for path in [*ASSETS.glob("*.js"), *ASSETS.glob("stage/*.js")])
+    scripts = sorted(path.relative_to(ASSETS).as_posix() for path in [*ASSETS.glob("*.js"), *ASSETS.glob("stage/*.js")])
+    ahead = [name for name in scripts if not name.startswith(LATER)]
     preload = "".join(f'<link rel="modulepreload" href="{BASE}/assets/{name}">' for name in ahead)
     # Without a link Chromium asks for /favicon.ico after every change of the address: once per step of a scrub here.
     icon = f'<link rel="icon" type="image/svg+xml" href="{BASE}/assets/{FAVICON.name}">'
