@@ -3,23 +3,30 @@
 Every figure is counted from the stages' own files, every sentence follows from the figures by a rule in this file, so
 the report can be made anew at any moment, also of an unfinished study.
 
+`python -m explorer.study_report FOLDER --hunt HUNT --name NAME` adds an audited hunt to a report as a further
+confirmation.
+
 What it does not do: run anything (`study.py`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from explorer.audit_verdict import Audit, Finding, conclude
+from explorer.cli import run_command
+from explorer.errors import UserError
 from explorer.hunt import read_config, read_results
 from explorer.hunt_table import Rate, rate, summarise
 from explorer.statistics import apart, sign_test
 from explorer.store import find_runs, load_run, write_atomic
-from explorer.study import ARMS, SEARCH_FILE, best_arm, confirmed_arms, read_rows
+from explorer.study import ARMS, SEARCH_FILE, confirmed_arms, read_rows
 
 REPORT, FIGURES = "report.md", "study.json"
 COMMAND = "python -m explorer.study --out study"
@@ -37,32 +44,74 @@ CONFIRMED = {
 def write_report(study: Path, out: Path) -> Path:
     """Write `report.md`, `study.json`, `search.svg` and `confirm.svg` into `out`; the report's path."""
     rows = read_rows(study / SEARCH_FILE)
-    searched = searched_arms(rows)
     confirmed = {arm.name: confirmed_arm(study / "confirm" / arm.name, arm.words) for arm in confirmed_arms(rows)}
-    confirmed = {name: one for name, one in confirmed.items() if one["problems"]}
-    base = read_results(study / "base")
     figures = {
         "schema_version": 1,
         "command": COMMAND,
         "base": {
             "settings": read_config(study / "base").model_dump(mode="json", exclude={"config"}),
-            "families": [row.model_dump() for row in summarise(base)],
+            "families": [row.model_dump() for row in summarise(read_results(study / "base"))],
         },
-        "search": searched,
-        "confirm": confirmed,
+        "search": searched_arms(rows),
+        "confirm": {name: one for name, one in confirmed.items() if one["problems"]},
     }
+    return publish(figures, out)
+
+
+def add_hunt(report: Path, hunt: Path, name: str) -> Path:
+    """Add an audited hunt to a report as a further confirmation; the report's path.
+
+    Args:
+        report: the folder of a report.
+        hunt: a hunt whose runs were audited with fresh rollouts, the unrevised prefix and a decoy.
+        name: what to call it.
+
+    Raises:
+        UserError: there is no report, or nothing in the hunt was audited.
+    """
+    try:
+        figures = json.loads((report / FIGURES).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{report} holds no report of a study: write one first.") from error
+    config = read_config(hunt)
+    s, r = config.sampling, config.config
+    settings = (
+        f"a hunt over {Path(config.problems).name}: N {s.n}, zero-hit prompts revised with split {config.split}, "
+        f"K {r.steps}, γ {r.step_size:g}, λ {r.away_weight:g}, "
+        f"{config.samples} continuations of at most {s.max_new_tokens} tokens"
+    )
+    counted = confirmed_arm(hunt, settings)
+    if "fresh" not in counted["arms"]:
+        raise UserError(f"The runs of {hunt.name} were not audited: run `python -m explorer audit` on it first.")
+    counted["zero_hit"] = summarise(read_results(hunt))[-1].zero_hit.model_dump()
+    figures["confirm"][name] = counted
+    return publish(figures, report)
+
+
+def publish(figures: dict, out: Path) -> Path:
+    """Write figures, plots and report; the report's path."""
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False).encode())
-    rows_of_plot = [(one["name"], Rate(**one["rescued"])) for one in searched]
+    rows_of_plot = [(one["name"], Rate(**one["rescued"])) for one in figures["search"]]
     write_atomic(out / "search.svg", interval_plot("Problems with a correct continuation", rows_of_plot).encode())
     pairs = [
         (f"{setting}: {CONFIRMED[name]}", Rate(**arm["problems"]))
-        for setting, one in confirmed.items()
+        for setting, one in figures["confirm"].items()
         for name, arm in one["arms"].items()
     ]
     write_atomic(out / "confirm.svg", interval_plot("Problems with a correct continuation", pairs).encode())
-    write_atomic(out / REPORT, "\n".join(words(figures, best_arm(rows) if rows else None)).encode())
+    write_atomic(out / REPORT, "\n".join(words(figures)).encode())
     return out / REPORT
+
+
+def best_of(searched: Sequence[dict]) -> dict | None:
+    """The searched arm with the highest rate of correct continuations without a false equation, as `study.best_arm`
+    has it; the earlier of equals, no control."""
+    controls = {arm.name for arm in ARMS if arm.decoy or not arm.revised}
+    found = [one for one in searched if one["arm"] not in controls]
+    return max(
+        found, key=lambda one: (one["continuations"]["x"] - one["false"]) / one["continuations"]["n"], default=None
+    )
 
 
 def searched_arms(rows: Sequence[dict]) -> list[dict]:
@@ -137,7 +186,7 @@ def confirmed_arm(folder: Path, setting: str) -> dict:
     }
 
 
-def words(figures: dict, best: tuple | None) -> list[str]:
+def words(figures: dict) -> list[str]:
     """The report."""
     settings = figures["base"]["settings"]
     sampling, model = settings["sampling"], settings["model"]
@@ -152,7 +201,7 @@ def words(figures: dict, best: tuple | None) -> list[str]:
         "",
         "## In short",
         "",
-        *[f"- {sentence}" for sentence in short(figures, best)],
+        *[f"- {sentence}" for sentence in short(figures)],
         "",
         "## Which prompts are zero-hit",
         "",
@@ -186,7 +235,7 @@ def words(figures: dict, best: tuple | None) -> list[str]:
         "",
         "## Confirmation: other problems, equal compute",
         "",
-        "Settings were fixed by the search. Equal compute: as many draws as revision and revised continuations "
+        "Settings were fixed before. Equal compute: as many draws as revision and revised continuations "
         "together cost in forward-token equivalents, a backward pass counted as one more forward.",
         "",
         "![Problems with a correct continuation, revised and controls](confirm.svg)",
@@ -214,16 +263,16 @@ def words(figures: dict, best: tuple | None) -> list[str]:
     return [*lines, ""]
 
 
-def short(figures: dict, best: tuple | None) -> list[str]:
+def short(figures: dict) -> list[str]:
     """What the figures say, by rules."""
     whole = figures["base"]["families"][-1]
     found = [f"Zero-hit at N = {figures['base']['settings']['sampling']['n']}: {_rate(whole['zero_hit'])}."]
-    chosen = [one for one in figures["search"] if best and (one["arm"], one["point"]) == (best[0].name, best[1])]
-    for one in chosen:
-        (arm, point), correct, false = best, one["continuations"]["x"], one["false"]
+    best = best_of(figures["search"])
+    if best:
+        correct, false = best["continuations"]["x"], best["false"]
         found.append(
-            f"Best in the search, by continuations that are correct and hold no false equation: {arm.words}, from step "
-            f"{point}; {correct - false} of its {correct} correct ones hold none."
+            f"Best in the search, by continuations that are correct and hold no false equation: {best['words']}; "
+            f"{correct - false} of its {correct} correct ones hold none."
         )
     tried = [f"{max(one['rescued']['n'] for one in figures['search'])} in the search"] if figures["search"] else []
     tried += [f"{one['problems']} in the confirmation of “{name}”" for name, one in figures["confirm"].items()]
@@ -280,3 +329,18 @@ def _rate(plain: dict) -> str:
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Add a hunt to a report."""
+    parser = argparse.ArgumentParser(description="Add an audited hunt to a study's report.")
+    parser.add_argument("report", type=Path, help="Folder of the report.")
+    parser.add_argument("--hunt", type=Path, required=True, help="Folder of the audited hunt.")
+    parser.add_argument("--name", required=True, help="What to call it there.")
+    asked = parser.parse_args(arguments)
+    print(add_hunt(asked.report, asked.hunt, asked.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

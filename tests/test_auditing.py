@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -14,8 +15,11 @@ from explorer.audit_controls import KINDS
 from explorer.audit_verdict import Arm, Audit, Finding
 from explorer.auditing import summarise
 from explorer.cli import app, run_command
+from explorer.errors import UserError
+from explorer.jobs import PROJECT_ROOT
 from explorer.statistics import wilson_interval
-from explorer.store import find_runs, load_run
+from explorer.store import find_runs, load_run, save_run
+from explorer.study_report import add_hunt
 from tests.conftest import tiny_network, tiny_tokenizer
 
 
@@ -93,6 +97,33 @@ def test_copies_leave_the_runs_as_they_are(hunted, tmp_path):
     assert {run.name: (run / "trace.json").read_bytes() for run in find_runs(hunted / "h")} == before
     for run in find_runs(tmp_path / "copies"):
         assert "away-only" in [control.kind for control in load_run(run)[0].controls]
+
+
+def test_an_audited_hunt_joins_the_studys_report(hunted, tmp_path, capsys):
+    report = tmp_path / "report"
+    shutil.copytree(PROJECT_ROOT / "assets" / "study", report)
+    before = json.loads((report / "study.json").read_text())
+    with pytest.raises(UserError, match="were not audited"):
+        add_hunt(report, _bare(hunted / "h", tmp_path / "bare"), "tiny")
+    kinds = "fresh,unrevised,decoy"
+    assert verb("audit", hunted / "h", "--model", hunted / "tiny", "--controls", kinds, "--samples", 2) == 0
+    add_hunt(report, hunted / "h", "tiny")
+    after = json.loads((report / "study.json").read_text())
+    assert {name: after["confirm"][name] for name in before["confirm"]} == before["confirm"]
+    assert after["confirm"]["tiny"]["problems"] == 2
+    assert after["confirm"]["tiny"]["arms"]["fresh"]["problems"]["n"] == 2
+    text = (report / "report.md").read_text()
+    assert "### tiny: a hunt over set.jsonl: N 2" in text
+    assert "tiny: revised 0 of 2" in text
+
+
+def _bare(hunt, target):
+    """A copy of a hunt without its audits."""
+    shutil.copytree(hunt, target)
+    for run in find_runs(target):
+        trace, trajectory = load_run(run)
+        save_run(trace.model_copy(update={"controls": (), "leaks": None}), trajectory, run)
+    return target
 
 
 def test_one_run_is_told_at_length(hunted, capsys):

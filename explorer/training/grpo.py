@@ -100,7 +100,7 @@ class RescuingTrainer(SamplingTrainer):
         super().__init__(*args, seed=seed, **kwargs)
         if self.importance_sampling_level != "token":
             raise ValueError("the weight p / (p + c) is a token's: importance_sampling_level must be token")
-        self._inject, self._c, self._mask_prefix, self._draw = inject, off_policy_c, mask_prefix, random.Random(seed)
+        self._inject, self._c, self._mask_prefix = inject, off_policy_c, mask_prefix
         self._rows: list[dict[str, Any]] = []
         self._entered: dict[int, int] = {}  # local member -> tokens of its replayed prefix
         self._weighing: dict[str, Any] | None = None
@@ -147,9 +147,10 @@ class RescuingTrainer(SamplingTrainer):
         everyone = self.accelerator.gather(mine).tolist()
         first = self.accelerator.process_index * len(rewards)
         found = {}
+        # The same in every process, and after going on from a checkpoint.
+        draw = random.Random(f"{self._seed}/{self.state.global_step}")
         for at in range(0, len(everyone), self.num_generations):
-            # Drawn for every group in every process, so that all stay in step.
-            luck = self._draw.random()
+            luck = draw.random()
             place = slot(everyone[at : at + self.num_generations], self._inject)
             if place is None or not 0 <= (member := at + place - first) < len(rewards):
                 continue
