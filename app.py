@@ -25,6 +25,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def open_door(host: str, settings) -> str:
+    """What to say of an address that others can reach, where neither a password nor public mode keeps them in bounds;
+    empty where all is well."""
+    inside = host in ("", "localhost", "::1") or host.startswith("127.")
+    if inside or settings.public or settings.password.get_secret_value():
+        return ""
+    return (
+        f"warning: whoever reaches {host} can load any model or folder of this machine and start hunts and trainings: "
+        "set LATENTREVISE_PASSWORD, or LATENTREVISE_PUBLIC=1."
+    )
+
+
 def main() -> None:
     """Build the page, start loading the model in the background, serve until interrupted."""
     options = arguments()
@@ -43,6 +55,8 @@ def main() -> None:
         from explorer.ui.app import build
 
         demo, launch, page = build(settings)
+        if warning := open_door(options.host or os.environ.get("GRADIO_SERVER_NAME", ""), settings):
+            print(warning, file=sys.stderr, flush=True)
         page.host.request(settings.model)
         _, url, _ = demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch)
         print(f"LatentRevise Explorer is ready at {url}", flush=True)

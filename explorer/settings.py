@@ -9,12 +9,13 @@ What it does not do: hold settings of a run; those are `records.SamplingConfig` 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from explorer.errors import UserError
@@ -43,6 +44,13 @@ class Settings(BaseSettings):
         False, description="Run Python code that comes with a model's weights. Only for authors you trust."
     )
     offline: bool = Field(False, description="Never use the network; only what is on this machine already.")
+    public: bool = Field(
+        default_factory=lambda: bool(os.environ.get("SPACE_ID")),
+        description="For strangers: only the models of `models`, nothing is started that outlives its page. On in a "
+        "Space.",
+    )
+    models: str = Field("", description="Further models that a public page may load, separated by commas.")
+    password: SecretStr = Field(SecretStr(""), description="Ask for it before anything is shown; the name is explorer.")
 
     @field_validator("model")
     @classmethod
@@ -58,6 +66,18 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
             raise ValueError("use auto, cpu, mps, cuda, or cuda: and a number")
         return value
+
+    def refusal(self, name: str) -> str:
+        """Why a page may not load a model, as a sentence; empty if it may."""
+        known = [self.model, *(one.strip() for one in self.models.split(",") if one.strip())]
+        if not self.public or name in known:
+            return ""
+        return f"This public page loads only {', '.join(known)}: run the explorer on a machine of your own for others."
+
+    def need_private(self, what: str) -> None:
+        """Refuse what a public page does not do. Raises `UserError`."""
+        if self.public:
+            raise UserError(f"A public page does not {what}: run the command on a machine of your own.")
 
     @field_validator("cache_dir", "runs_dir")
     @classmethod

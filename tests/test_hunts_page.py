@@ -13,6 +13,7 @@ import pytest
 from explorer.errors import UserError
 from explorer.hunt import read_results
 from explorer.jobs import LOCK_FILE
+from explorer.settings import read_settings
 from explorer.ui.hunts import Hunts
 from tests.conftest import tiny_network, tiny_tokenizer
 
@@ -38,15 +39,30 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def hunts(tmp_path):
-    host = SimpleNamespace(
-        settings=SimpleNamespace(dtype="auto", device="cpu"), loading=lambda name: SimpleNamespace(model=None)
-    )
+    host = SimpleNamespace(settings=read_settings(device="cpu"), loading=lambda name: SimpleNamespace(model=None))
     hunts = Hunts(host, tmp_path / "runs")
     yield hunts
     for job in hunts.jobs.list():
         if job.alive:
             hunts.jobs.cancel(job.id, grace_s=0)
             until(lambda job=job: not hunts.jobs.find(job.id).alive)
+
+
+def test_a_public_page_starts_nothing(hunts, tmp_path):
+    hunts.host.settings = read_settings(device="cpu", public=True)
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": 2}')
+    for attempt in (
+        lambda: hunts.start(SMALL, "default"),
+        lambda: hunts.take_in(file, "set.jsonl"),
+        lambda: hunts.command("pause", "x"),
+        lambda: hunts.audit("x", "default"),
+    ):
+        with pytest.raises(UserError, match="machine of your own"):
+            attempt()
+    assert hunts.jobs.list() == []
+    plan = hunts.plan({**SMALL, "problems": "bank"}, "default")
+    assert "-m explorer hunt" in plan["command"], "the command can still be read"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from explorer.settings import PREFIX, Settings, read_settings
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
 
@@ -58,6 +59,26 @@ def test_bad_value_is_one_sentence_naming_the_setting(monkeypatch, name, value):
 def test_bad_argument_is_the_same_sentence():
     with pytest.raises(UserError, match="--dtype"):
         read_settings(dtype="int3")
+
+
+def test_a_space_is_public_and_loads_its_own_models_only(monkeypatch):
+    assert read_settings().refusal("some/model") == ""
+    monkeypatch.setenv("SPACE_ID", "me/explorer")
+    settings = read_settings(models="Qwen/Qwen2.5-0.5B-Instruct, other/one")
+    assert settings.public
+    assert settings.refusal("default") == settings.refusal("other/one") == ""
+    for name in ("/etc", "some/model", "../x", "Qwen/Qwen2.5-0.5B-Instruct/"):
+        assert "loads only default, Qwen/Qwen2.5-0.5B-Instruct, other/one" in settings.refusal(name)
+    with pytest.raises(UserError, match="does not start hunts"):
+        settings.need_private("start hunts")
+    read_settings(public=False).need_private("start hunts")
+
+
+def test_a_password_is_never_written_out(monkeypatch):
+    monkeypatch.setenv("LATENTREVISE_PASSWORD", "swordfish")
+    settings = read_settings()
+    assert settings.password.get_secret_value() == "swordfish"
+    assert "swordfish" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
 def test_every_setting_is_described():

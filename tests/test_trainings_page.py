@@ -18,6 +18,7 @@ from explorer.errors import UserError
 from explorer.jobs import LOCK_FILE
 from explorer.recorded import recorded_runs
 from explorer.records import ModelInfo, SamplingConfig
+from explorer.settings import read_settings
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
 from explorer.training.folder import read_lines
 from explorer.training.traces import read_candidates
@@ -68,8 +69,7 @@ def stand_in(request, wanted, runs, folder, model, problems="", held_out=""):
 
 def host(model=None, **settings):
     entry = SimpleNamespace(model=model, state="ready" if model else "loading")
-    known = {"model": "default", "dtype": "auto", "device": "cpu", **settings}
-    return SimpleNamespace(settings=SimpleNamespace(**known), loading=lambda name: entry)
+    return SimpleNamespace(settings=read_settings(**{"device": "cpu", **settings}), loading=lambda name: entry)
 
 
 @pytest.fixture
@@ -178,9 +178,20 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     assert any(what == "Memory" for what, *_ in plan["facts"])
 
 
-def test_a_training_does_not_begin_on_a_space(trainings, values, monkeypatch):
-    monkeypatch.setenv("SPACE_ID", "me/explorer")
-    assert "machine of your own" in trainings.plan(values, "default")["blocked"]
+def test_a_public_page_trains_and_evaluates_nothing(trainings, values, monkeypatch):
+    public = trainings.host.settings.model_copy(update={"public": True})
+    monkeypatch.setattr(trainings.host, "settings", public)
+    plan = trainings.plan(values, "default")
+    assert "machine of your own" in plan["blocked"]
+    assert plan["command"], "the command can still be read"
+    for attempt in (
+        lambda: trainings.start(values, "default"),
+        lambda: trainings.command("stop", "x"),
+        lambda: trainings.after.evaluate("x", "trained", {}),
+    ):
+        with pytest.raises(UserError, match="machine of your own"):
+            attempt()
+    assert trainings.jobs.list() == []
 
 
 def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values):

@@ -91,7 +91,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
 
         demo.unload(leave)
     demo.queue(default_concurrency_limit=8)
+    password = settings.password.get_secret_value()
     launch = dict(
+        auth=("explorer", password) if password else None,
         theme=theme.theme(),
         app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
         max_file_size=MAX_UPLOAD,

@@ -95,6 +95,7 @@ class Hunts:
 
     def start(self, values: Values, model_name: str, name: str = "") -> str:
         """Begin a hunt under the name that its plan gave it; returns the name. Raises `UserError`."""
+        self.host.settings.need_private("start hunts")
         plan = self.plan(values, model_name)
         if plan["blocked"]:
             raise UserError(plan["blocked"])
@@ -110,6 +111,7 @@ class Hunts:
 
     def take_in(self, path: Path, name: str) -> str:
         """Keep a problem file; returns its name among the sets."""
+        self.host.settings.need_private("keep files")
         return take_in(path, name, self.runs_dir)
 
     def _speed(self, model_name: str) -> tuple[Speed | None, str]:
@@ -137,10 +139,12 @@ class Hunts:
 
     def command(self, what: str, job_id: str) -> None:
         """pause, cancel or resume a job. Raises `UserError`."""
+        self.host.settings.need_private("steer jobs")
         {"pause": self.jobs.pause, "cancel": self.jobs.cancel, "resume": self.jobs.go_on}[what](job_id)
 
     def audit(self, hunt_id: str, model_name: str) -> None:
         """Audit the rescues of a hunt, as a job. Raises `UserError`."""
+        self.host.settings.need_private("start audits of hunts")
         folder = hunt_folder(self.runs_dir, hunt_id)
         mine = [job for job in self.jobs.list() if job.kind == "hunt" and Path(job.about) == folder.absolute()]
         model = model_options(self.host.settings, model_name)

@@ -48,7 +48,10 @@ class ModelHost:
         self._one_at_a_time = threading.Lock()
 
     def request(self, name: str) -> Loading:
-        """Begin to load a model unless it is there or on its way; a failed one is tried again."""
+        """Begin to load a model unless it is there or on its way; a failed one is tried again. One that may not be
+        loaded here has failed, and nothing is remembered of it."""
+        if refusal := self.settings.refusal(name):
+            return Loading(state="failed", message=refusal)
         with self._lock:
             entry = self._known.get(name)
             if entry is None or entry.state == "failed":

@@ -96,8 +96,9 @@ class After:
             asked: problems, rollouts and limit as the page has them.
 
         Raises:
-            UserError: no model yet, a bad value, or another job runs.
+            UserError: no model yet, a bad value, another job runs, or the page is a public one.
         """
+        self.host.settings.need_private("evaluate models")
         model = str(self.model_folder(training))
         config = files.read_config(run_folder(self.runs_dir / "trainings", training))
         numbers = {}

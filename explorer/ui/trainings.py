@@ -7,7 +7,6 @@ What it does not do: lay out anything, train (`training/`), measure a model (`tr
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import time
 from collections import Counter
@@ -173,8 +172,7 @@ class Trainings:
                 need_room(known["estimated"], folder, entry.model.device.type)
             if request.method is Method.GRPO and request.sampler is Sampler.VLLM and not installed():
                 raise UserError("vLLM is not installed here: let another sample, or install it beside a GPU.")
-            if os.environ.get("SPACE_ID"):
-                raise UserError("A Space gives a computation one minute: run this command on a machine of your own.")
+            self.host.settings.need_private("train")
         except Exception as error:
             blocked = describe(error)
         return plan_payload(ticket=ticket, blocked=blocked, **known)
@@ -339,6 +337,7 @@ class Trainings:
 
     def command(self, what: str, job_id: str) -> None:
         """stop, end or resume a job. Raises `UserError`."""
+        self.host.settings.need_private("steer jobs")
         {"stop": self.jobs.pause, "end": self.jobs.cancel, "resume": self.jobs.go_on}[what](job_id)
 
     # -- looking -----------------------------------------------------------------------------------
