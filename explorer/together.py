@@ -19,8 +19,10 @@ from explorer.context import SideBySide
 from explorer.model import LanguageModel, draw, row_generators
 from explorer.records import SamplingConfig
 
-# Rows of a batch. Twice as many gain a tenth more on two cores and take twice the memory.
+# Rows of a batch: twice as many gain a tenth more on two cores. Fewer where their keys and values would take more
+# memory than this; fixed, since the make-up of a batch must not depend on what else runs.
 ROWS = 64
+CACHE_BYTES = 1_000_000_000
 
 Events = list[tuple[int, int | None]]
 
@@ -28,15 +30,16 @@ Events = list[tuple[int, int | None]]
 class TogetherRollouts:
     """Draws a prompt's rollouts together with its neighbours'; those wait until they are asked for."""
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[tuple[Sequence[int], SamplingConfig]], rows: int = ROWS):
+    def __init__(self, model: LanguageModel, prompts: Sequence[tuple[Sequence[int], SamplingConfig]], rows: int = 0):
         """Remember what will be asked for.
 
         Args:
             model: the frozen model.
             prompts: (token ids, sampling) of every prompt of the set, in its order.
-            rows: of a batch, at most, but at least one prompt's.
+            rows: of a batch, at most, but at least one prompt's; 0 takes as many as fit.
         """
         self._model = model
+        rows = rows or rows_that_fit(model, prompts)
         self._batches: list[list[tuple[tuple[int, ...], SamplingConfig]]] = []
         for ids, sampling in prompts:
             one = (tuple(ids), sampling)
@@ -77,6 +80,17 @@ class TogetherRollouts:
                     steps[other].append(mine)
             yield events[batch.index(one)]
         self._drawn |= {other: events for other, events in steps.items() if other != one}
+
+
+def rows_that_fit(model: LanguageModel, prompts: Sequence[tuple[Sequence[int], SamplingConfig]]) -> int:
+    """Rows whose keys and values fit the memory set aside, at the longest prompt's full length."""
+    text = model.network.config.get_text_config(decoder=True)
+    heads = getattr(text, "num_attention_heads", 1)
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    keys = getattr(text, "num_key_value_heads", None) or heads
+    positions = max((len(ids) + sampling.max_new_tokens for ids, sampling in prompts), default=1)
+    row = 2 * text.num_hidden_layers * keys * size * positions * model.dtype.itemsize
+    return max(1, min(ROWS, CACHE_BYTES // row))
 
 
 @torch.no_grad()

@@ -66,8 +66,10 @@ def test_two_models_problem_by_problem():
     assert (found.better, found.worse, found.p) == (2, 1, 1.0)
     assert (found.newly_solved.x, found.newly_solved.n) == (1, 2)
     assert (found.lost.x, found.lost.n) == (0, 2)
+    assert found.problems == 4
+    assert compare(mine, {"a": 1, "z": 2}, 4, "before").problems == 1, "over the problems that both were tried on"
     with pytest.raises(UserError, match="different problems"):
-        compare(mine, {"a": 1}, 4, "before")
+        compare(mine, {"z": 1}, 4, "before")
 
 
 def test_the_interval_of_a_mean_is_near_the_textbook_one():
@@ -121,5 +123,8 @@ def test_other_settings_are_not_compared(place, tmp_path, capsys):
     assert verb(*asked(place, tmp_path / "a", "--limit", 2)) == 0
     assert verb(*asked(place, tmp_path / "b", "--limit", 2, "--seed", 1, "--against", tmp_path / "a")) == 2
     assert "sampled otherwise" in capsys.readouterr().err
-    assert verb(*asked(place, tmp_path / "c", "--against", tmp_path / "a")) == 2
+    assert not (tmp_path / "b").exists(), "said before anything is sampled"
+    others = tmp_path / "others.jsonl"
+    others.write_text('{"id": "z", "question": "1 + 1?", "answer": 2}')
+    assert verb(*asked(place, tmp_path / "c", "--problems", others, "--against", tmp_path / "a")) == 2
     assert "different problems" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_no_text_twice_and_what_was_left_out_is_counted():
 
 
 def test_of_a_problem_the_likeliest_stay():
-    found = [text(0, log_p=-3.0), text(10, log_p=-1.0), text(20), text(30, problem_id="q", log_p=-9.0)]
+    found = [text(0, log_p=-3.0), text(10, log_p=-1.0), text(20), text(30, question="R?", log_p=-9.0)]
     chosen = choose(found, Traces.RESCUED, TraceFilter(per_problem=1))
     assert [one.completion_ids[0] for one in chosen.traces] == [10, 30]
     assert chosen.left_out == {"more than asked of its problem": 2}
@@ -210,6 +210,11 @@ def test_an_estimate_by_hand(tmp_path):
     assert found.read_tokens == 40 * 40
     assert found.seconds == pytest.approx(15 + 40 * 40 * 6e6 / (0.45 * 1e9), rel=1e-3)
     lora = estimate(request.model_copy(update={"adapter": Adapter.LORA}), [(10, 20), (10, 40)], shape, flops=1e9)
+    grpo = request.model_copy(update={"method": Method.GRPO, "adapter": Adapter.LORA})
+    on_gpu, on_cpu = (estimate(grpo, [], shape, flops=1e9, cpu=cpu).memory_bytes for cpu in (False, True))
+    assert on_cpu - on_gpu == 2 * 4_000_000, "the copy that samples, and its products' own order"
+    reference = request.model_copy(update={"method": Method.DPO})
+    assert estimate(reference, [(10, 20)], shape, flops=1e9).memory_bytes > found.memory_bytes
     assert lora.seconds < found.seconds
     assert lora.memory_bytes < found.memory_bytes
     with pytest.raises(UserError, match=r"of memory and 0\.1 GB are free"):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from explorer.cli import app, run_command
+from explorer.errors import UserError
 from explorer.jobs import PROJECT_ROOT
 from explorer.model import LanguageModel
 from explorer.store import load_run, save_run
@@ -186,6 +187,62 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
 
 
+def test_a_kill_after_the_last_checkpoint_makes_no_further_update(place, tmp_path, monkeypatch):
+    """What was missing is the model alone: it is the checkpoint's, not that of one update more."""
+    from safetensors.torch import load_file
+
+    from explorer.training import weights
+
+    out = tmp_path / "t"
+    given = ["--adapter", "full", "--held-out-count", 0, "--save-every", 1]
+    plain = weights.save_trained
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights, "save_trained", killed)
+    assert verb(*asked(place, "sft", out, *given)) == 130
+    monkeypatch.setattr(weights, "save_trained", plain)
+    assert verb(*asked(place, "sft", out, *given)) == 0
+    assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)] == [1, 2, 3]
+    assert [update for update, _ in files.checkpoints(out)][-1] == 3
+    assert files.read_json(out / files.RESULT_FILE)["updates"] == 3
+    last = load_file(out / files.CHECKPOINTS / "checkpoint-3" / "model.safetensors")
+    kept = load_file(out / files.MODEL / "model.safetensors")
+    assert all(torch.equal(last[name], kept[name]) for name in last)
+
+
+def test_every_update_has_its_whole_batch():
+    from explorer.training.common import order
+
+    found = order(5, 28, seed=1)
+    assert len(found) == 28
+    assert [sorted(found[at : at + 5]) for at in range(0, 25, 5)] == [[0, 1, 2, 3, 4]] * 5
+    assert found[:5] != found[5:10]
+    assert found == order(5, 28, seed=1)
+    assert found != order(5, 28, seed=2)
+    assert order(3, 2, seed=0) == order(3, 9, seed=0)[:2]
+
+
+def test_a_gpu_alone_is_the_only_one_that_is_seen():
+    from explorer.training.train import one_card
+
+    for device, before, after, name in (
+        ("cuda:1", None, "1", "cuda"),
+        ("cuda:1", "4,6", "6", "cuda"),
+        ("cuda", "4,6", "4", "cuda"),
+        ("auto", None, "0", "auto"),
+        (None, "3", "3", None),
+        ("auto", "", "", "auto"),  # somebody hid them all
+    ):
+        environment = {} if before is None else {"CUDA_VISIBLE_DEVICES": before}
+        assert one_card(device, environment) == name
+        assert environment["CUDA_VISIBLE_DEVICES"] == after
+    assert one_card("cpu", {}) == "cpu"
+    with pytest.raises(UserError, match="2 GPU"):
+        one_card("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,6"})
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -215,6 +272,44 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(place, tmp_path, more, sen
 def test_no_method_of_that_name(place, tmp_path, capsys):
     assert verb(*asked(place, "ppo", tmp_path / "t")) == 2
     assert "--method can't be 'ppo'" in capsys.readouterr().err
+
+
+def test_too_few_prompts_for_an_update_are_said(place, tmp_path, capsys):
+    """Three prompts and a batch of four: the trainer would read nothing, and end with the untouched model."""
+    assert verb(*asked(place, "grpo", tmp_path / "t", "--batch", 4)) == 2
+    assert "3 prompt(s) are left to sample" in capsys.readouterr().err
+    rows = [json.dumps({"id": f"q{i}", "question": f"{i} + 1?", "answer": i + 1}) for i in range(8)]
+    (tmp_path / "set.jsonl").write_text("\n".join(rows))
+    given = ["train", "grpo", "--problems", tmp_path / "set.jsonl", "--model", place / "tiny", "--out", tmp_path / "t"]
+    assert verb(*given, "--batch", 7, "--held-out-count", 8) == 2
+    assert "6 prompt(s) are left to sample, 2 being held out" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_child_with_its_parents_embeddings_is_another_model(place, tmp_path, capsys):
+    """LoRA leaves the embeddings as they were, so the fingerprint too; traces of the parent are not the child's."""
+    assert verb(*asked(place, "sft", tmp_path / "t", "--updates", 1, "--held-out-count", 0)) == 0
+    child = tmp_path / "t" / files.MODEL
+    a, b = LanguageModel.load(place / "tiny", id="a"), LanguageModel.load(child, id="b")
+    assert a.info.fingerprint == b.info.fingerprint
+    given = ["train", "sft", "--runs", place / "runs", "--model", child, "--out", tmp_path / "again", *SMALL]
+    assert verb(*given) == 2
+    assert "train the model that made them" in capsys.readouterr().err
+
+
+def test_traces_of_a_local_model_ask_for_its_folder(place, tmp_path, capsys):
+    given = ["train", "grpo", "--inject", "never", "--runs", place / "runs", "--out", tmp_path / "t", *SMALL]
+    assert verb(*given) == 2
+    assert "give its folder with --model" in capsys.readouterr().err
+
+
+def test_what_was_trained_on_is_written_down(place, tmp_path):
+    out = tmp_path / "t"
+    given = ["--inject", "never", "--updates", 1, "--held-out-count", 0]
+    assert verb(*asked(place, "grpo", out, *given)) == 0
+    assert files.read_rows(out) == []
+    assert files.trained_questions(out) == frozenset(QUESTIONS)
+    assert files.trained_questions(tmp_path) is None
 
 
 def test_traces_of_another_model_are_refused(place, tmp_path, capsys):

@@ -42,7 +42,7 @@ def run_of(model: LanguageModel, place: int, n: int = 3, hits: int = 0) -> Run:
 
 def saved_runs(model_folder: Path, out: Path, hits: int = 1) -> list[Trace]:
     """A run folder for each question."""
-    model = LanguageModel.load(model_folder, id=str(model_folder))
+    model = LanguageModel.load(model_folder, id=model_folder.name)
     traces = []
     for place in range(len(QUESTIONS)):
         run = run_of(model, place, hits=hits)

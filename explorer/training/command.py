@@ -60,7 +60,7 @@ def _option(name: str, value: object) -> list[str]:
         return [option]
     return [
         option,
-        value.value if isinstance(value, Enum) else f"{value:g}" if isinstance(value, float) else str(value),
+        value.value if isinstance(value, Enum) else repr(value) if isinstance(value, float) else str(value),
     ]
 
 

@@ -7,6 +7,7 @@ What it does not do: train.
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,33 @@ from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
 
 IGNORED = -100
+
+
+def order(rows: int, wanted: int, seed: int) -> list[int]:
+    """Which row comes when: shuffled anew for every time through, so that every update has exactly its batch.
+
+    Left to itself the trainer would end each time through with whatever is left, and with 5 rows every other batch of 4
+    would be one row.
+    """
+    draw, found = random.Random(seed), []
+    while len(found) < wanted:
+        once = list(range(rows))
+        draw.shuffle(once)
+        found += once
+    return found[:wanted]
+
+
+def dataset(rows: list[dict[str, Any]], request: TrainRequest):
+    """Rows as TRL reads them, in the order of the updates; of every process together."""
+    from datasets import Dataset
+
+    from explorer.hunting import share
+
+    count = request.updates * request.batch * share()[1]
+    return Dataset.from_list(rows).select(order(len(rows), count, request.seed))
+
+
+IN_ORDER = {"train_sampling_strategy": "sequential"}
 
 
 def settings(request: TrainRequest, folder: Path, device: torch.device) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from explorer.training.common import completion_ids, failed_ids, quiet, settings
+from explorer.training.common import IN_ORDER, completion_ids, dataset, failed_ids, quiet, settings
 from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
 from explorer.training.weights import Trainee
@@ -35,7 +35,6 @@ def trainer(
     trainee: Trainee, traces: Sequence[TrainingTrace], request: TrainRequest, folder: Path, watch: TrainerCallback
 ):
     """TRL's DPOTrainer over the pairs; the model before is its reference (with LoRA: the adapter switched off)."""
-    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     class PairsTrainer(DPOTrainer):
@@ -48,11 +47,12 @@ def trainer(
         model=trainee.network,
         args=DPOConfig(
             **settings(request, folder, trainee.device),
+            **IN_ORDER,
             per_device_train_batch_size=request.batch,
             beta=request.kl,
             max_length=None,
         ),
-        train_dataset=Dataset.from_list(pairs(traces, trainee.end_id)),
+        train_dataset=dataset(pairs(traces, trainee.end_id), request),
         processing_class=trainee.tokenizer,
         peft_config=trainee.lora(request),
         callbacks=[watch],

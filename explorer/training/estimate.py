@@ -18,7 +18,7 @@ from pathlib import Path
 
 from explorer.errors import UserError
 from explorer.records import Record
-from explorer.training.request import Adapter, Method, TrainRequest
+from explorer.training.request import Adapter, Method, Sampler, TrainRequest
 
 # Of the measured speed of large products, what a whole pass reaches (LOG.md).
 EFFICIENCY = 0.45
@@ -94,16 +94,22 @@ def shape_of(config: object, bytes_each: int = 4) -> Shape:
 
 
 def estimate(
-    request: TrainRequest, rows: Sequence[tuple[int, int]], shape: Shape, flops: float, prompt_tokens: int = 64
+    request: TrainRequest,
+    rows: Sequence[tuple[int, int]],
+    shape: Shape,
+    flops: float,
+    prompt_tokens: int = 64,
+    cpu: bool = True,
 ) -> Estimate:
     """What a training amounts to.
 
     Args:
         request: what is asked for.
-        rows: (prompt tokens, completion tokens) of each row, of the chosen text for pairs.
+        rows: (prompt tokens, completion tokens) of each row, of the longer text for pairs.
         shape: the model's.
         flops: of large products here, see `machine_flops`.
         prompt_tokens: of a usual prompt, for GRPO.
+        cpu: whether it runs there; GRPO then samples through a copy of the model.
     """
     passes = 4 if request.adapter is Adapter.LORA else 6
     if request.method is Method.GRPO:
@@ -131,6 +137,7 @@ def estimate(
     state = (
         3 * weights if request.adapter is Adapter.FULL else 16 * request.lora_rank * shape.hidden * shape.layers * 14
     )
+    state += weights * copies(request, cpu)
     kept = widest * shape.layers * shape.hidden * KEPT + logits * shape.vocabulary * 4 * LOGITS
     saved = weights + (3 * weights if request.adapter is Adapter.FULL else state)
     return Estimate(
@@ -144,6 +151,14 @@ def estimate(
         memory_bytes=LIBRARIES_BYTES + 2 * weights + state + kept,
         disk_bytes=2 * saved + weights,
     )
+
+
+def copies(request: TrainRequest, cpu: bool) -> int:
+    """How many more times the model's weights are held: for sampling at the app's own speed (twice, the second time in
+    the processor's own order), and as the reference that a divergence is measured from."""
+    fast = request.sampler is Sampler.FAST or (request.sampler is Sampler.AUTO and cpu)
+    found = 2 if request.method is Method.GRPO and fast else 0
+    return found + int(request.adapter is Adapter.FULL and request.method is not Method.SFT and request.kl > 0)
 
 
 def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | None = None) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from explorer.errors import UserError
 from explorer.files import write_atomic
@@ -37,6 +37,7 @@ from explorer.store import load_run
 EVALUATION_FILE = "evaluation.json"
 UNRELATED = Path(__file__).resolve().parents[2] / "assets" / "unrelated.jsonl"
 DRAWS = 10_000
+BOOTSTRAP_CELLS = 4_000_000
 
 
 class Value(Record):
@@ -57,7 +58,8 @@ class Counted(Record):
 
 
 class Evaluation(Record):
-    """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`. `hit` are problems with
+    """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`, `questions` to its
+    question. `hit` are problems with
     at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count rollouts; `unrelated` is in nats
     per token, lower is better."""
 
@@ -66,6 +68,7 @@ class Evaluation(Record):
     problems: str
     sampling: SamplingConfig
     correct: dict[str, int]
+    questions: dict[str, str] = Field(default_factory=dict)
     pass_at: dict[int, Value]
     hit: Counted
     rollouts: Counted
@@ -82,6 +85,7 @@ class Comparison(Record):
     `of_zero_hit`: how many had none there. `p` is the sign test's."""
 
     model: str
+    problems: int = 0
     difference: Value
     better: int
     worse: int
@@ -111,25 +115,32 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Value:
     drawn = np.asarray(values, dtype=np.float64)
     if not len(drawn):
         return Value(value=0.0, low=0.0, high=1.0)
-    places = np.random.default_rng(seed).integers(0, len(drawn), size=(DRAWS, len(drawn)))
-    low, high = np.quantile(drawn[places].mean(axis=1), (0.025, 0.975))
+    generator = np.random.default_rng(seed)
+    at_once = max(1, BOOTSTRAP_CELLS // len(drawn))  # thousands of problems would take gigabytes
+    means = [
+        drawn[generator.integers(0, len(drawn), size=(min(at_once, DRAWS - at), len(drawn)))].mean(axis=1)
+        for at in range(0, DRAWS, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Value(value=float(drawn.mean()), low=float(low), high=float(high))
 
 
 def compare(mine: Mapping[str, int], other: Mapping[str, int], n: int, name: str) -> Comparison:
-    """Two models over the same problems, `n` rollouts each.
+    """Two models over the problems that both were tried on, `n` rollouts each.
 
     Raises:
-        UserError: they are of different problems.
+        UserError: there are none.
     """
-    if mine.keys() != other.keys():
+    both = sorted(mine.keys() & other.keys())
+    if not both:
         raise UserError("These evaluations are of different problems: evaluate both on the same set.")
-    pairs = [(mine[problem], other[problem]) for problem in sorted(mine)]
+    pairs = [(mine[problem], other[problem]) for problem in both]
     better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
     zero = [a for a, b in pairs if b == 0]
     hit = [a for a, b in pairs if b > 0]
     return Comparison(
         model=name,
+        problems=len(pairs),
         difference=bootstrap([(a - b) / n for a, b in pairs]),
         better=better,
         worse=worse,
@@ -177,6 +188,11 @@ def evaluate(
         raise UserError(f"{out} is a file: choose a folder for the evaluation.")
     other = read_evaluation(against) if against else None
     found = usable(problems, problem_set(problems, sampling.seed), False)[:limit]
+    if other is not None:
+        if other.sampling != sampling:
+            raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")
+        if not other.correct.keys() & {problem.id for problem in found}:
+            raise UserError("That evaluation is of different problems: evaluate both on the same set.")
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
@@ -201,8 +217,6 @@ def evaluate(
     tell("Unrelated questions", None)
     evaluation = count(out, found, config, unrelated(language_model))
     if other is not None:
-        if other.sampling != sampling:
-            raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")
         evaluation = evaluation.model_copy(
             update={"against": compare(evaluation.correct, other.correct, sampling.n, other.model.id)}
         )
@@ -224,6 +238,7 @@ def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None
         problems=config.problems,
         sampling=config.sampling,
         correct={result.problem: result.before.correct for result in judged},
+        questions={result.problem: result.question for result in judged},
         pass_at={k: bootstrap([pass_at_k(n, result.before.correct, k) for result in judged]) for k in ks},
         hit=counted(sum(result.before.correct > 0 for result in judged), len(judged)),
         rollouts=counted(sum(result.before.correct for result in judged), total.rollouts),
@@ -297,7 +312,7 @@ def words(one: Evaluation) -> list[str]:
     if one.against:
         a = one.against
         lines += [
-            f"against {a.model}: pass@1 {100 * a.difference.value:+.1f} points "
+            f"against {a.model}, {a.problems} problems: pass@1 {100 * a.difference.value:+.1f} points "
             f"({100 * a.difference.low:+.1f} to {100 * a.difference.high:+.1f}); better on {a.better} problems, "
             f"worse on {a.worse} (p = {a.p:.3g})",
             f"  zero-hit there and hit here: {a.newly_solved.x} of {a.newly_solved.n}; hit there and lost: "

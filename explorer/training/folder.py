@@ -4,9 +4,10 @@ or a later day needs to know lies here; nothing is asked of the process that tra
 ```
 training.json        what was asked and of which model; a folder holds one training
 data.jsonl           the rows, with exact token ids and where each comes from
+questions.json       all questions that updates see, of rows and of sampled prompts
 metrics.jsonl        one line for each logged update: {"update", "seconds", …what the trainer logs}
 held-out.jsonl       one line for each look at held-out problems: {"update", "n", "correct", "texts"}
-completions/         sampled groups (GRPO), TRL's Parquet files
+checkpoints/completions/  sampled groups (GRPO), TRL's Parquet files
 progress.json        {"state", "update", "updates", "seconds_left", "stage", "at"}
 checkpoints/         checkpoint-N, as the trainer leaves them
 model/               the trained model, merged, ready for `--model`; last of all, so it is whole or not there
@@ -35,6 +36,7 @@ from explorer.training.request import TrainRequest
 from explorer.training.traces import TraceFilter, TrainingTrace
 
 TRAINING_FILE, DATA_FILE, METRICS_FILE, HELD_OUT_FILE = "training.json", "data.jsonl", "metrics.jsonl", "held-out.jsonl"
+QUESTIONS_FILE = "questions.json"
 PROGRESS_FILE, RESULT_FILE = "progress.json", "result.json"
 CHECKPOINTS, MODEL, COMPLETIONS = "checkpoints", "model", "completions"
 PROGRESS_S = 0.3
@@ -106,6 +108,15 @@ def read_rows(folder: Path) -> list[TrainingTrace]:
     path = folder / DATA_FILE
     lines = path.read_bytes().splitlines() if path.exists() else ()
     return [TrainingTrace.model_validate_json(line) for line in lines]
+
+
+def trained_questions(folder: Path) -> frozenset[str] | None:
+    """Questions that updates of a training see; None where the folder does not tell."""
+    try:
+        found = json.loads((folder / QUESTIONS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return frozenset(map(str, found)) if isinstance(found, list) else None
 
 
 # -- what it writes while it runs ------------------------------------------------------------------

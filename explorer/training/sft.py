@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from explorer.training.common import labelled, quiet, settings
+from explorer.training.common import IN_ORDER, dataset, labelled, quiet, settings
 from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
 from explorer.training.weights import Trainee
@@ -19,8 +19,7 @@ from explorer.training.weights import Trainee
 def trainer(
     trainee: Trainee, traces: Sequence[TrainingTrace], request: TrainRequest, folder: Path, watch: TrainerCallback
 ):
-    """TRL's SFTTrainer over the traces. A batch larger than the rows is made smaller by the trainer, not padded."""
-    from datasets import Dataset
+    """TRL's SFTTrainer over the traces."""
     from trl import SFTConfig, SFTTrainer
 
     rows = [labelled(trace, trainee.end_id, request.mask_prefix) for trace in traces]
@@ -28,11 +27,12 @@ def trainer(
         model=trainee.network,
         args=SFTConfig(
             **settings(request, folder, trainee.device),
+            **IN_ORDER,
             per_device_train_batch_size=request.batch,
             max_length=None,  # too long ones were left out before, so that none is cut in its middle
             packing=False,
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=dataset(rows, request),
         processing_class=trainee.tokenizer,
         peft_config=trainee.lora(request),
         callbacks=[watch],

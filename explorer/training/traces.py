@@ -57,6 +57,7 @@ class TrainingTrace(Record):
     failed_ids: tuple[int, ...] = ()
     failed_finished: bool = True
     model_id: str = ""
+    model_source: str = ""
     fingerprint: str = ""
 
 
@@ -112,6 +113,7 @@ def candidates(trace: Trace, run: str = "") -> list[TrainingTrace]:
         "answer": trace.problem.answer,
         "prompt_ids": trace.prompt.token_ids,
         "model_id": trace.model.id,
+        "model_source": trace.model.source,
         "fingerprint": trace.model.fingerprint,
     }
     found = [
@@ -240,7 +242,7 @@ def choose(found: Iterable[TrainingTrace], which: Traces, wanted: TraceFilter, r
 def _capped(traces: list[TrainingTrace], most: int) -> tuple[list[TrainingTrace], int]:
     groups: dict[tuple[str, str], list[TrainingTrace]] = {}
     for trace in traces:
-        groups.setdefault((trace.problem_id, trace.origin), []).append(trace)
+        groups.setdefault((trace.question, trace.origin), []).append(trace)
 
     def rank(trace: TrainingTrace) -> tuple:
         return (trace.log_p is None, -(trace.log_p or 0.0), len(trace.completion_ids), trace.completion_ids)

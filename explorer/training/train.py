@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -49,12 +50,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Material:
-    """What is trained on: rows, prompts of GRPO, held-out problems; and what was left out, by reason."""
+    """What is trained on: rows, prompts of GRPO, held-out problems; what was left out, by reason; and a text that tells
+    whose the runs are, also where none of them is trained on."""
 
     rows: tuple[TrainingTrace, ...]
     problems: tuple[Problem, ...]
     held_out: tuple[Problem, ...]
     left_out: dict[str, int]
+    maker: TrainingTrace | None = None
 
 
 def gather(asked: Asked) -> Material:
@@ -79,7 +82,7 @@ def gather(asked: Asked) -> Material:
     else:
         longest = request.max_tokens
         rows = _without(
-            rows, left, lambda row: len(row.prompt_ids) + len(row.completion_ids) < longest, "longer than --max-tokens"
+            rows, left, lambda row: len(row.prompt_ids) + _longer(row, request) < longest, "longer than --max-tokens"
         )
     problems = _problems(asked.problems, request) if request.method is Method.GRPO else ()
     if request.method is Method.GRPO and not problems:
@@ -91,7 +94,20 @@ def gather(asked: Asked) -> Material:
         )
     if not problems if request.method is Method.GRPO else not rows:
         raise UserError(nothing(chosen, len(found), left))
-    return Material(tuple(rows), problems, _held_out(asked, rows, problems), left)
+    material = Material(tuple(rows), problems, _held_out(asked, rows, problems), left, found[0] if found else None)
+    prompts, needed = len(prepared(asked, material)), request.batch * share()[1]
+    if request.method is Method.GRPO and prompts < needed:
+        raise UserError(
+            f"{prompts} prompt(s) are left to sample, {len(material.held_out)} being held out, and an update takes "
+            f"{needed}: use a smaller --batch, more problems, or fewer held-out ones."
+        )
+    return material
+
+
+def _longer(row: TrainingTrace, request: TrainRequest) -> int:
+    """Tokens of a row's completion; of a pair's longer one."""
+    failed = len(row.failed_ids) if request.method is Method.DPO else 0
+    return max(len(row.completion_ids), failed)
 
 
 def _without(rows: list, left: dict[str, int], holds: Callable[[TrainingTrace], bool], why: str) -> list:
@@ -127,10 +143,13 @@ def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Pr
     if not request.held_out or not request.eval_every:
         return ()
     trained = {row.question for row in rows}
-    if asked.held_out:  # of a set of its own all prompts may be trained on
+    own = request.method is Method.GRPO and asked.problems and not asked.held_out
+    if not own:  # of a set of its own all prompts may be trained on
         trained |= {problem.question for problem in problems}
     free = [problem for problem in _problems(name, request) if problem.question not in trained]
-    return tuple(random.Random(request.seed).sample(free, min(request.held_out, len(free))))
+    # Of the prompts' own set a quarter at most: the rest is there to be trained on.
+    most = len(free) // 4 if own else len(free)
+    return tuple(random.Random(request.seed).sample(free, min(request.held_out, most)))
 
 
 # -- before it begins ------------------------------------------------------------------------------
@@ -144,9 +163,9 @@ def prepared(asked: Asked, material: Material) -> tuple[Problem, ...]:
     return tuple(problem for problem in material.problems if problem.question not in kept)
 
 
-def sizes(rows: Sequence[TrainingTrace]) -> list[tuple[int, int]]:
-    """(prompt tokens, completion tokens) of each row."""
-    return [(len(row.prompt_ids), len(row.completion_ids) + 1) for row in rows]
+def sizes(rows: Sequence[TrainingTrace], request: TrainRequest) -> list[tuple[int, int]]:
+    """(prompt tokens, completion tokens) of each row, of a pair's longer text."""
+    return [(len(row.prompt_ids), _longer(row, request) + 1) for row in rows]
 
 
 def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[str]:
@@ -206,10 +225,15 @@ def train(
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
     material = gather(asked)
-    own = material.rows[0].model_id if material.rows else None
+    maker = material.maker
+    if maker is not None and maker.model_source == "local" and not model["model"]:
+        raise UserError(f"These traces are of a local model, {maker.model_id}: give its folder with --model.")
     rank, world, local = share()
+    device = own_device(model["device"], local, world)
+    if world == 1:
+        device = one_card(device, os.environ)
     settings = read_settings(
-        model=model["model"] or own, dtype=model["dtype"], device=own_device(model["device"], local, world)
+        model=model["model"] or (maker.model_id if maker else None), dtype=model["dtype"], device=device
     )
     tell("Looking for the model", None)
     found = resolve(
@@ -224,8 +248,33 @@ def train(
         return plan_words(asked, material, wanted), {"plan": wanted.model_dump(mode="json")}
     if files.finished(out):
         return [f"This training is done: its model is in {out / files.MODEL}"], files.read_json(out / files.RESULT_FILE)
-    need_room(wanted, out, settings.device if settings.device != "auto" else _device())
+    where = _device() if settings.device == "auto" else settings.device
+    if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.FAST and where != "cpu":
+        raise UserError("--sampler fast is the CPU's: use auto, trl or vllm on a GPU.")
+    need_room(wanted, out, where)
     return _trained(asked, material, out, found, settings, tell, rank)
+
+
+def one_card(device: str | None, environment: MutableMapping[str, str]) -> str | None:
+    """With one process, hide all GPUs but the one that is meant: the trainer would spread itself over all it sees, and
+    TRL refuses that. To be called before CUDA is first asked for anything.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, …
+        environment: `CUDA_VISIBLE_DEVICES` is read and written there.
+
+    Returns:
+        the device by the name that it has from now on.
+    """
+    if device is not None and device != "auto" and not device.startswith("cuda"):
+        return device
+    place = int((device or "").partition(":")[2] or 0)
+    seen = [one for one in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    if seen and place >= len(seen):
+        raise UserError(f"There is no device {device!r} here: {len(seen)} GPU(s) are visible.")
+    if "CUDA_VISIBLE_DEVICES" not in environment or seen:
+        environment["CUDA_VISIBLE_DEVICES"] = seen[place] if seen else str(place)
+    return "cuda" if device and device.startswith("cuda") else device
 
 
 def estimated(asked: Asked, material: Material, path: Path, settings: Settings) -> Estimate:
@@ -236,7 +285,8 @@ def estimated(asked: Asked, material: Material, path: Path, settings: Settings) 
     device = _device() if settings.device == "auto" else settings.device
     prompts = [len(row.prompt_ids) for row in material.rows]
     usual = round(sum(prompts) / len(prompts)) if prompts else 64
-    return estimate(asked.request, sizes(material.rows), shape_of(config), machine_flops(device), usual)
+    rows = sizes(material.rows, asked.request)
+    return estimate(asked.request, rows, shape_of(config), machine_flops(device), usual, device == "cpu")
 
 
 def _device() -> str:
@@ -278,12 +328,16 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     warnings.filterwarnings("ignore", category=FutureWarning)
     request = asked.request
     trainee = Trainee(found, settings)
-    trainee.need_own(material.rows)
+    trainee.need_own([material.maker] if material.maker else [])
     config = _config(asked, material, trainee, found)
     if rank == 0:
         files.write_config(out, config)
         if not (out / files.DATA_FILE).exists():
             write_atomic(out / files.DATA_FILE, files.data_bytes(material.rows))
+        seen = {row.question for row in material.rows}
+        if request.method is Method.GRPO:
+            seen = {problem.question for problem in prepared(asked, material)}
+        write_atomic(out / files.QUESTIONS_FILE, json.dumps(sorted(seen), ensure_ascii=False).encode())
     resume = _resume_from(out, rank)
     progress = files.Progress(out, request.updates)
     look = None
@@ -296,7 +350,15 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     if rank == 0:
         progress.tell(resume[0] if resume else 0, "preparing", now=True)
     try:
-        trainer.train(resume_from_checkpoint=str(resume[1]) if resume else None)
+        if resume and resume[0] >= request.updates:  # all that was missing is the model
+            _take_over(trainer, resume[1])
+        else:
+            trainer.train(resume_from_checkpoint=str(resume[1]) if resume else None)
+        if not watch.stopped and trainer.state.global_step < request.updates:
+            raise UserError(
+                f"The training ended after {trainer.state.global_step} of {request.updates} updates: there was nothing "
+                "left to read; use a smaller --batch."
+            )
     except BaseException as error:
         if rank == 0:
             interrupted = isinstance(error, KeyboardInterrupt)
@@ -316,6 +378,14 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     if state == "stopped":
         raise KeyboardInterrupt
     return words(out, summary), summary
+
+
+def _take_over(trainer, checkpoint: Path) -> None:
+    """The weights and the count of updates of a checkpoint, without another update."""
+    from transformers import TrainerState
+
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
 
 def _trainer(asked: Asked, material: Material, trainee, out: Path, watch, judge):

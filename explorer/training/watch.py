@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
+from transformers import GenerationConfig, TrainerCallback
 
 from explorer.records import Problem, Verdict
 from explorer.rollout import JudgeLike
@@ -52,7 +52,8 @@ class Watch(TrainerCallback):
             self.progress.tell(0, "held-out problems", now=True)
             self.look(model, 0)
         self.progress.begin(state.global_step)
-        self.progress.tell(state.global_step, "training", now=True)
+        if state.is_world_process_zero:
+            self.progress.tell(state.global_step, "training", now=True)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         """After each update."""
@@ -64,7 +65,7 @@ class Watch(TrainerCallback):
         if self.look is not None and self.look_every and (update % self.look_every == 0 or last):
             self.progress.tell(update, "held-out problems", now=True)
             self.look(model, update)
-        if self.stop.is_set() and not last:
+        if asked_by_any(self.stop.is_set(), args.device) and not last:
             self.stopped = True
             control.should_save = control.should_training_stop = True
         return control
@@ -81,6 +82,15 @@ class Watch(TrainerCallback):
         """A checkpoint is being kept."""
         if state.is_world_process_zero:
             self.progress.tell(state.global_step, "keeping a checkpoint", now=True)
+
+
+def asked_by_any(mine: bool, device: torch.device) -> bool:
+    """Whether any process was asked to stop: all must leave after the same update, or the rest waits for ever."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    flag = torch.tensor(int(mine), device=device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 def plain(value: object) -> object:
@@ -113,15 +123,16 @@ class HeldOut:
 
     def __call__(self, network: torch.nn.Module, update: int) -> None:
         """Sample and judge them all."""
-        kept = torch.get_rng_state()
-        torch.manual_seed(self.seed)
         was_training = network.training
         network.eval()
         try:
-            found = [text for at in range(0, len(self.problems), HELD_OUT_ROWS) for text in self._sample(network, at)]
+            # What the training draws must not depend on how often it is looked at, on a GPU neither.
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                places = range(0, len(self.problems), HELD_OUT_ROWS)
+                found = [text for at in places for text in self._sample(network, at)]
         finally:
             network.train(was_training)
-            torch.set_rng_state(kept)
         judged = [
             (problem, text, tokens, self.judge.judge(problem.answer, text, cut_off=cut).verdict is Verdict.CORRECT)
             for problem, (text, tokens, cut) in zip(self.problems, found, strict=True)
@@ -166,15 +177,15 @@ def sample_rows(
     how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     if temperature == 0:
         how = {"do_sample": False}
-    drawn = network.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=pad,
-        eos_token_id=trainee.end_ids,
-        use_cache=True,
-        **how,
-    )[:, longest:]
+    # Ours alone: a model's own settings may hold a repetition penalty, which is another distribution.
+    asked = GenerationConfig(
+        max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=trainee.end_ids, repetition_penalty=1.0, **how
+    )
+    kept, network.generation_config = network.generation_config, asked
+    try:
+        drawn = network.generate(input_ids=ids, attention_mask=mask, generation_config=asked)[:, longest:]
+    finally:
+        network.generation_config = kept
     found = []
     for row in drawn.tolist():
         end = next((place for place, token in enumerate(row) if token in trainee.end_ids), None)

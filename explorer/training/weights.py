@@ -117,6 +117,12 @@ class Trainee:
         if not traces:
             return
         one = traces[0]
+        # An adapter leaves the embeddings, and so the fingerprint, as its parent's are: the name must be the same too.
+        if one.model_id and one.model_id != self.info.id:
+            raise UserError(
+                f"These traces were made by {one.model_id}, not by {self.info.id}: train the model that made them (a "
+                "folder must have the name that it had then)."
+            )
         if one.fingerprint and one.fingerprint not in self.fingerprints:
             raise UserError(
                 f"These traces were made by {one.model_id} ({one.fingerprint}), not by {self.info.id} "

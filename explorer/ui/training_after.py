@@ -17,7 +17,6 @@ from typing import Any
 from explorer.errors import UserError
 from explorer.hunt_request import set_name, written
 from explorer.jobs import Job, Jobs
-from explorer.problem_sets import problem_set
 from explorer.sources import DEFAULT_MODEL
 from explorer.statistics import wilson_interval
 from explorer.store import run_folder
@@ -26,12 +25,14 @@ from explorer.training.command import evaluate_command
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, compare, read_evaluation
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
-from explorer.views.train import after_payload, said, side_payload
+from explorer.views.train import after_payload, side_payload
 
 Payload = dict[str, Any]
 PARENT, TRAINED = "parent", "trained"
 LIMITS = {"rollouts": (1, 256), "limit": (1, 100_000)}
 # Rows of the last sampled completions that are shown.
+# Evaluations whose figures are kept.
+KEPT = 32
 SAMPLED = 16
 COMPLETION_FILES = re.compile(r"completions_\d+\.parquet")
 
@@ -41,6 +42,7 @@ class After:
 
     def __init__(self, host: ModelHost, runs_dir: Path, jobs: Jobs):
         self.host, self.runs_dir, self.jobs = host, runs_dir, jobs
+        self._measured: dict[tuple, tuple[list[Payload], str, str]] = {}
 
     @property
     def root(self) -> Path:
@@ -65,7 +67,10 @@ class After:
         """The name by which a training's parent is loaded: the app's own model where it is that one."""
         own = self.host.settings.model
         model = self.host.loading(own).model
-        known = model.info.fingerprint == config.model.fingerprint if model else own in ("default", DEFAULT_MODEL)
+        # An adapter leaves the embeddings as they were: the name must be the same too.
+        known = own in ("default", DEFAULT_MODEL)
+        if model:
+            known = (model.info.id, model.info.fingerprint) == (config.model.id, config.model.fingerprint)
         if known and (model or config.model.id == DEFAULT_MODEL):
             return own
         return config.model_path or config.model.id
@@ -146,9 +151,10 @@ class After:
         rank = {way: (mine + way in found) + (parents + way in found) for way in ways}
         newest = {way: max(_changed(found.get(start + way)) for start in (mine, parents)) for way in ways}
         way = max(ways, key=lambda one: (rank[one], newest[one]), default=None)
-        one = _read(found.get(parents + way)) if way else None
-        other = _read(found.get(mine + way)) if way else None
-        trained_on = trained_questions(folder)
+        measured = [], "", ""
+        if way:
+            measured = self._measures(folder, config, found.get(parents + way), found.get(mine + way))
+        sides, compared, about = measured
         evaluating = None
         if job is not None and job.state.value != "done":
             evaluating = {
@@ -164,24 +170,40 @@ class After:
             loaded = TRAINED
         elif model_name == self.parent(config):
             loaded = PARENT
-        sides = [
-            side_payload(side, _name(side, folder, config), measures(evaluation, trained_on))
-            for side, evaluation in ((PARENT, one), (TRAINED, other))
-            if evaluation is not None
-        ]
         return after_payload(
             config.model.id,
             loaded,
             looks,
             sets,
             sides=sides,
-            comparison=comparison(one, other, trained_on) if one and other else "",
-            about=_about(one or other) if one or other else "",
+            comparison=compared,
+            about=about,
             evaluating=evaluating,
         )
 
+    def _measures(
+        self, folder: Path, config: files.TrainingConfig, before: Path | None, after: Path | None
+    ) -> tuple[list[Payload], str, str]:
+        """Both sides, the comparison and what was measured; worked out once for each version of the evaluations, since
+        a page asks every second."""
+        marks = [_changed(path / EVALUATION_FILE if path else None) for path in (before, after)]
+        key = (folder, before, after, *marks, _changed(folder / files.QUESTIONS_FILE))
+        if key not in self._measured:
+            one, other = _read(before), _read(after)
+            trained_on = files.trained_questions(folder)
+            sides = [
+                side_payload(side, _name(side, folder, config), measures(evaluation, trained_on))
+                for side, evaluation in ((PARENT, one), (TRAINED, other))
+                if evaluation is not None
+            ]
+            compared = comparison(one, other, trained_on) if one and other else ""
+            while len(self._measured) >= KEPT:
+                self._measured.pop(next(iter(self._measured)))
+            self._measured[key] = sides, compared, _about(one or other) if one or other else ""
+        return self._measured[key]
 
-def measures(one: Evaluation, trained_on: frozenset[str]) -> list[tuple[str, float, float, float, str]]:
+
+def measures(one: Evaluation, trained_on: frozenset[str] | None) -> list[tuple[str, float, float, float, str]]:
     """(name, value, low, high, of what) of each rate of an evaluation; problems never trained on stand apart."""
     n = one.sampling.n
     fresh, known = _apart(one, trained_on)
@@ -191,7 +213,7 @@ def measures(one: Evaluation, trained_on: frozenset[str]) -> list[tuple[str, flo
         low, high = mean.low, mean.high
         if mean.value in (0.0, 1.0):  # all alike: resamples of them tell nothing
             low, high = wilson_interval(round(mean.value * len(fresh)), len(fresh))
-        found.append(("pass@1", mean.value, low, high, f"mean of {len(fresh)} problems never trained on"))
+        found.append(("pass@1", mean.value, low, high, f"mean of {len(fresh)} problems {_seen(trained_on)}"))
     for name, part in ((f"pass@{n}", fresh), (f"pass@{n}, trained on", known)):
         if part:
             hit = sum(correct > 0 for correct in part.values())
@@ -203,7 +225,11 @@ def measures(one: Evaluation, trained_on: frozenset[str]) -> list[tuple[str, flo
     return found
 
 
-def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str]) -> str:
+def _seen(trained_on: frozenset[str] | None) -> str:
+    return "(which of them were trained on is not known)" if trained_on is None else "never trained on"
+
+
+def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str] | None) -> str:
     """The trained model against its parent, over the problems never trained on."""
     before, after = _apart(parent, trained_on)[0], _apart(trained, trained_on)[0]
     both = before.keys() & after.keys()
@@ -218,37 +244,17 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
     )
     return (
         f"pass@1 {by} points ({low} to {high}) "
-        f"over {len(both)} problems never trained on: better on {told.better}, worse on {told.worse} "
+        f"over {len(both)} problems {_seen(trained_on)}: better on {told.better}, worse on {told.worse} "
         f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
         f"hit before and lost: {told.lost.x} of {told.lost.n}."
     )
 
 
-def _apart(one: Evaluation, trained_on: frozenset[str]) -> tuple[dict[str, int], dict[str, int]]:
+def _apart(one: Evaluation, trained_on: frozenset[str] | None) -> tuple[dict[str, int], dict[str, int]]:
     """Correct rollouts by problem: those never trained on, and those that were."""
-    questions = _questions(one.problems, one.sampling.seed)
-    known = {name for name in one.correct if questions.get(name) in trained_on}
+    known = {name for name in one.correct if one.questions.get(name) in (trained_on or ())}
     fresh = {name: correct for name, correct in one.correct.items() if name not in known}
     return fresh, {name: one.correct[name] for name in one.correct if name in known}
-
-
-def trained_questions(folder: Path) -> frozenset[str]:
-    """Questions that a training saw: of its rows, and of the prompts that it sampled."""
-    found = {row.question for row in files.read_rows(folder)}
-    config = files.read_config(folder)
-    if config.problems:
-        prompts = {said(row.get("prompt")) for path in completion_files(folder) for row in _rows(path)}
-        known = _questions(config.problems, config.request.seed).values()
-        found |= {question for question in known if any(question in prompt for prompt in prompts)}
-    return frozenset(found)
-
-
-@lru_cache(maxsize=8)
-def _questions(problems: str, seed: int) -> dict[str, str]:
-    try:
-        return {problem.id: problem.question for problem in problem_set(problems, seed)[0]}
-    except UserError:
-        return {}  # a file that is gone: then nothing is known to be trained on
 
 
 def last_sampled(folder: Path) -> list[dict[str, Any]]:

@@ -257,7 +257,14 @@ class Trainings:
         prompts = [len(row.prompt_ids) for row in material.rows]
         usual = round(sum(prompts) / len(prompts)) if prompts else 64
         shape = shape_of(model.network.config)
-        return estimate(request, sizes(material.rows), shape, machine_flops(model.device.type), usual)
+        return estimate(
+            request,
+            sizes(material.rows, request),
+            shape,
+            machine_flops(model.device.type),
+            usual,
+            model.device.type == "cpu",
+        )
 
     # -- one group ---------------------------------------------------------------------------------
 
@@ -394,8 +401,9 @@ def need_own(rows: Sequence[TrainingTrace], model: LanguageModel) -> None:
         UserError: they are of another model.
     """
     row = next((row for row in rows if row.fingerprint), None)
-    if row is None or row.fingerprint == model.info.fingerprint:
+    if row is None or (row.fingerprint, row.model_id) == (model.info.fingerprint, model.info.id):
         return
+    # An adapter leaves the embeddings, and so the fingerprint, as its parent's are.
     if row.model_id != model.info.id or model.info.dtype == "float32":
         raise UserError(
             f"These traces were made by {row.model_id}, and the page has {model.info.id}: load the model that made "
