@@ -16,6 +16,7 @@ import pytest
 
 from explorer.errors import UserError
 from explorer.jobs import LOCK_FILE
+from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
 from explorer.records import ModelInfo, SamplingConfig
 from explorer.settings import read_settings
@@ -43,6 +44,7 @@ STAND_IN = textwrap.dedent("""
     out.mkdir(parents=True, exist_ok=True)
     files.write_config(out, files.TrainingConfig(request=TrainRequest(updates=updates), model=info, rows=len(rows)))
     (out / files.DATA_FILE).write_bytes(files.data_bytes(rows))
+    (out / files.QUESTIONS_FILE).write_text(json.dumps([row.question for row in rows]))
     progress = files.Progress(out, updates)
     def look(update, correct):
         files.append_line(out / files.HELD_OUT_FILE, {"update": update, "n": 8, "correct": correct, "texts": []})
@@ -168,8 +170,11 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     values = other.form()["presets"]["sft"]
     assert "load the model that made them" in other.plan(values, "tiny")["blocked"]
     row = read_candidates([RECORDED])[0][0]
-    same = SimpleNamespace(info=tiny.info.model_copy(update={"fingerprint": row.fingerprint}))
+    same = SimpleNamespace(info=tiny.info.model_copy(update={"id": row.model_id, "fingerprint": row.fingerprint}))
     need_own([row], same)
+    child = SimpleNamespace(info=same.info.model_copy(update={"id": "its-child"}))
+    with pytest.raises(UserError, match="load the model that made them"):
+        need_own([row], child)
     need_own([row], SimpleNamespace(info=tiny.info.model_copy(update={"id": row.model_id, "dtype": "bfloat16"})))
     monkeypatch.setattr("explorer.ui.trainings.need_own", lambda rows, model: None)
     monkeypatch.setattr("explorer.training.estimate.memory_free", lambda device: 1000)
@@ -278,6 +283,7 @@ def evaluation(hits):
         problems="sum",
         sampling=SamplingConfig(n=2),
         correct=correct,
+        questions={problem.id: problem.question for problem in load_bank() if problem.id in names},
         pass_at={1: bootstrap([one / 2 for one in hits])},
         hit=counted(sum(one > 0 for one in hits), 3),
         rollouts=counted(sum(hits), 6),
@@ -288,14 +294,14 @@ def evaluation(hits):
 
 
 def test_problems_that_were_trained_on_are_counted_apart():
-    from explorer.problems import load_bank
-
     known = frozenset(problem.question for problem in load_bank() if problem.id == "sum-10")
     rates = {name: (value, of) for name, value, _, _, of in measures(evaluation((2, 0, 1)), known)}
     assert rates["pass@1"] == (0.5, "mean of 2 problems never trained on")
     assert rates["pass@2"] == (0.5, "1 of 2 problems hit at least once")
     assert rates["pass@2, trained on"] == (1.0, "1 of 1 problems hit at least once")
     assert rates["Cut off"][1] == "1 of 6 rollouts"
+    unknown = {name: of for name, _, _, _, of in measures(evaluation((2, 0, 1)), None)}
+    assert unknown["pass@1"] == "mean of 3 problems (which of them were trained on is not known)"
 
 
 def test_a_training_that_can_not_begin_says_why(trainings, values, monkeypatch):
