@@ -73,14 +73,14 @@ def small(page):
         "Random seed": 5,
     }
     for label, value in fields.items():
-        page.get_by_label(label, exact=True).fill(str(value))
-    page.get_by_label("Where the prefix ends").select_option("fraction")
+        page.locator("#lr-hunt-form").get_by_label(label, exact=True).fill(str(value))
+    page.locator("#lr-hunt-form").get_by_label("Where the prefix ends").select_option("fraction")
 
 
 def choose(page, file):
-    page.get_by_label("Problem set").select_option("file:")
+    page.locator("#lr-hunt-form").get_by_label("Problem set").select_option("file:")
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose a file…").click()
+        page.locator("#lr-hunt-form").get_by_role("button", name="Choose a file…").click()
     chooser.value.set_files(file)
 
 
@@ -128,11 +128,11 @@ def test_bad_rows_are_listed_and_left_out_only_when_ticked(visit, server, proble
         expect(start).to_have_attribute("aria-disabled", "true")
         expect(page.locator("#lr-hunt-form .lr-hf-estimate")).to_contain_text("Mend these rows")
         assert found_by_axe(page, "#lr-section-hunt") == []
-        page.get_by_label("Leave these rows out").check()
+        page.locator("#lr-hunt-form").get_by_label("Leave these rows out").check()
         settled(page)
         expect(page.locator("#lr-hunt-form .lr-hf-code")).to_contain_text("--skip-bad")
         expect(page.locator("#lr-hunt-form .lr-hf-estimate")).to_contain_text("For 2 prompts")
-        page.get_by_label("N, rollouts per prompt", exact=True).fill("0")
+        page.locator("#lr-hunt-form").get_by_label("N, rollouts per prompt", exact=True).fill("0")
         expect(page.locator("#lr-hunt-form .lr-hf-estimate")).to_contain_text("N, rollouts can't be")
         assert visitor.errors == []
 
@@ -151,7 +151,9 @@ def test_a_hunt_from_start_over_pause_to_a_run_on_the_stage(visit, server, probl
         expect(form.locator(".lr-hf-code")).to_contain_text("--hull plausible")
         expect(form.locator(".lr-hf-code")).to_contain_text("--connector=So: ")
         settled(page)
-        page.get_by_label("N, rollouts per prompt", exact=True).press("Enter")  # the keyboard starts it too
+        page.locator("#lr-hunt-form").get_by_label("N, rollouts per prompt", exact=True).press(
+            "Enter"
+        )  # the keyboard starts it too
         expect(state(page)).to_contain_text("running")
         expect(rows(page).nth(1)).to_be_visible()
         page.locator("#lr-hunt").get_by_role("button", name="Pause").click()
@@ -193,9 +195,9 @@ def _sort_filter_and_find(page):
     zero.click()
     expect(rows(page)).to_have_count(count)
     page.locator("#lr-hunt-table .lr-segments").get_by_role("button", name=re.compile("^All")).click()
-    page.get_by_label("Find").fill("What is 7 +")
+    page.locator("#lr-hunt-table").get_by_label("Find").fill("What is 7 +")
     expect(rows(page)).to_have_count(1)
-    page.get_by_label("Find").fill("")
+    page.locator("#lr-hunt-table").get_by_label("Find").fill("")
 
 
 def _narrow_and_dark(page):
@@ -251,8 +253,8 @@ def test_a_hunt_that_can_not_begin_says_why_and_older_ones_can_be_shown_again(vi
         expect(rows(page)).to_have_count(PROMPTS)
         page.locator("#lr-hunt-form summary").click()
         settled(page)
-        page.get_by_label("Problem set").select_option("datasets:")
-        page.get_by_label("Dataset", exact=True).fill("nobody/nothing")
+        page.locator("#lr-hunt-form").get_by_label("Problem set").select_option("datasets:")
+        page.locator("#lr-hunt-form").get_by_label("Dataset", exact=True).fill("nobody/nothing")
         expect(page.locator("#lr-hunt-form .lr-hf-code")).to_contain_text("datasets:nobody/nothing")
         settled(page)
         page.get_by_role("button", name="Start the hunt").click()
