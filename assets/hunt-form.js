@@ -2,6 +2,7 @@
 // Payload: see explorer/views/hunt.py. What it does not do: check values or start anything; Python does, and answers with a plan.
 
 import { el, perFrame, plural, setAttr, setText, uid } from "./tokens.js";
+import { commandLine } from "./command.js";
 import { huntMode, onHuntMode } from "./hunt.js";
 
 const FILE_INPUT = "#lr-hunt-file input[type=file]";
@@ -105,10 +106,8 @@ class Form {
     const why = uid("hf");
     this.estimate = el("p", { class: "lr-hf-estimate lr-num", id: why, role: "status" });
     this.start = el("button", { type: "button", class: "lr-button lr-primary", text: "Start the hunt", "aria-describedby": why, on: { click: () => this.#begin() } });
-    this.code = el("code", { class: "lr-hf-code", tabindex: "0", "aria-label": "The command that does the same without this page" });
-    this.copy = el("button", { type: "button", class: "lr-button lr-link", text: "Copy", on: { click: () => this.#copy() } });
-    this.command = el("div", { class: "lr-hf-command" }, this.code, this.copy);
-    this.foot = el("div", { class: "lr-hf-foot" }, this.start, this.estimate, this.command);
+    this.command = commandLine();
+    this.foot = el("div", { class: "lr-hf-foot" }, this.start, this.estimate, this.command.node);
     this.body = el("details", { class: "lr-hf", open: "" }, el("summary", { text: "New hunt" }), this.grid, this.bad, this.foot);
     root.replaceChildren(this.body);
 
@@ -172,17 +171,6 @@ class Form {
     document.dispatchEvent(new CustomEvent("lr-hunt-begun", { detail: { hunt: this.plan.hunt } }));
   }
 
-  async #copy() {
-    try {
-      await navigator.clipboard.writeText(this.code.textContent);
-      setText(this.copy, "✓ Copied");
-    } catch {
-      getSelection().selectAllChildren(this.code); // refused: it stands selected, to be copied by hand
-      setText(this.copy, "Selected: copy it");
-    }
-    setTimeout(() => setText(this.copy, "Copy"), 2400);
-  }
-
   /** The first values, and the sets on offer. */
   #fill({ sets, gym, vllm, values }) {
     this.filled = true;
@@ -224,8 +212,7 @@ class Form {
     setText(this.estimate, waiting ? "Choose a file first." : plan.error || (plan.blocked ? plan.blocked : plan.estimate));
     setAttr(this.estimate, "data-kind", plan.blocked && !waiting ? "failed" : null);
     setAttr(this.start, "aria-disabled", plan.blocked || waiting ? "true" : null);
-    this.command.hidden = !plan.command;
-    setText(this.code, plan.command);
+    this.command.show(plan.command);
     this.bad.hidden = !plan.bad_total;
     setText(this.badHead, `${plural(plan.bad_total, "row")} of this file can’t be used`);
     this.badList.replaceChildren(...plan.bad.map((row) => el("li", {}, el("span", { class: "lr-num", text: `${plan.unit} ${row.line}: ` }), row.why)));

@@ -2,6 +2,7 @@
 // Payload: see explorer/views/train.py. What it does not do: check values or start anything; Python does, and answers with a plan.
 
 import { el, perFrame, plural, setAttr, setText, uid } from "./tokens.js";
+import { commandLine } from "./command.js";
 import { GroupPreview } from "./train-group.js";
 import { onTrainMode, trainMode } from "./train.js";
 
@@ -109,10 +110,8 @@ class Form {
     const why = uid("tf");
     this.reason = el("p", { class: "lr-hf-estimate", id: why, role: "status" });
     this.start = el("button", { type: "button", class: "lr-button lr-primary", text: "Start the training", "aria-describedby": why, on: { click: () => this.#begin() } });
-    this.code = el("code", { class: "lr-hf-code", tabindex: "0", "aria-label": "The command that does the same without this page" });
-    this.copy = el("button", { type: "button", class: "lr-button lr-link", text: "Copy", on: { click: () => this.#copy() } });
-    this.command = el("div", { class: "lr-hf-command" }, this.code, this.copy);
-    this.foot = el("div", { class: "lr-hf-foot" }, this.start, this.reason, this.command);
+    this.command = commandLine();
+    this.foot = el("div", { class: "lr-hf-foot" }, this.start, this.reason, this.command.node);
     this.body = el("details", { class: "lr-hf", open: "" }, el("summary", { text: "New training" }), this.grid, this.amounts, this.group.node, this.foot);
     root.replaceChildren(this.body);
 
@@ -181,17 +180,6 @@ class Form {
     document.dispatchEvent(new CustomEvent("lr-train-begun", { detail: { training: this.plan.name } }));
   }
 
-  async #copy() {
-    try {
-      await navigator.clipboard.writeText(this.code.textContent);
-      setText(this.copy, "✓ Copied");
-    } catch {
-      getSelection().selectAllChildren(this.code); // refused: it stands selected, to be copied by hand
-      setText(this.copy, "Selected: copy it");
-    }
-    setTimeout(() => setText(this.copy, "Copy"), 2400);
-  }
-
   /** The first values. */
   #fill({ presets }) {
     this.filled = true;
@@ -254,8 +242,7 @@ class Form {
     setText(this.reason, plan.blocked || (plan.waiting ? "Time and memory show once the model is loaded; it can be started before." : ""));
     setAttr(this.reason, "data-kind", plan.blocked ? "failed" : null);
     setAttr(this.start, "aria-disabled", plan.blocked ? "true" : null);
-    this.command.hidden = !plan.command;
-    setText(this.code, plan.command);
+    this.command.show(plan.command);
   }
 
   /** The screen came up: ask for what to show. */

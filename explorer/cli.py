@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
+from explorer.checked import checked
 from explorer.cli_training import evaluate, train
 from explorer.errors import UserError, describe
 from explorer.progress import Progress
@@ -102,10 +103,10 @@ def revise(
     from explorer.verdict import Judge
 
     settings = read_settings(model=model, dtype=dtype, device=device, runs_dir=out)
-    sampling = _record(
+    sampling = checked(
         SamplingConfig, n=rollouts, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
-    config = _record(
+    config = checked(
         RevisionConfig,
         steps=steps,
         step_rule=step_rule,
@@ -119,7 +120,7 @@ def revise(
         hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
-    budget = _record(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
+    budget = checked(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
     if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):
         raise UserError(f"There is no split {split!r}: use fixed, fraction, first-error, before-answer or auto.")
     if prefix_length is not None and prefix_length < 1:
@@ -230,10 +231,10 @@ def hunt(
     """Many problems: zero-hit or not, revise, continue, count. The last line is the hunt's folder."""
     from explorer import hunting
 
-    sampling = _record(
+    sampling = checked(
         SamplingConfig, n=rollouts, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
-    config = _record(
+    config = checked(
         RevisionConfig,
         steps=steps,
         step_rule=step_rule,
@@ -252,7 +253,7 @@ def hunt(
     tell = Progress()
     try:
         lines, summary = hunting.hunt(
-            problems, out, asked, limit, {"model": model, "dtype": dtype, "device": device}, _record, tell, skip_bad
+            problems, out, asked, limit, {"model": model, "dtype": dtype, "device": device}, checked, tell, skip_bad
         )
     finally:
         tell.end()
@@ -386,19 +387,6 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
 
 def _share(state) -> float:
     return len(state.rollouts) / state.n
-
-
-def _record(record: type, **values):
-    """A record of checked values; the first bad one becomes a sentence that names the option."""
-    from pydantic import ValidationError
-
-    try:
-        return record(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
-        option = {"n": "rollouts/--samples", "max-continuation-tokens": "failed-tokens"}.get(name, name)
-        raise UserError(f"--{option} can't be {first['input']!r}: {first['msg'].lower()}.") from error
 
 
 def run_command(call: Callable[[], object]) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from explorer.checked import checked
 from explorer.errors import UserError
 from explorer.progress import Progress
 
@@ -78,8 +79,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train on rescued traces: SFT, DPO, or GRPO with them in its groups. The last line is the folder."""
+    from explorer.training.material import Asked
     from explorer.training.request import read_request
-    from explorer.training.train import Asked
     from explorer.training.train import train as begin
 
     request = read_request(
@@ -111,7 +112,7 @@ def train(
         {
             "findings": finding or (),
             "max_leak": max_leak,
-            "max_tokens": max_trace_tokens,
+            "max_trace_tokens": max_trace_tokens,
             "min_log_p": min_log_p,
             "sound": sound,
             "finished": finished,
@@ -129,10 +130,8 @@ def train(
 
 def _filter(values: dict):
     """The traces' filter; a finding may be given by its first word."""
-    from pydantic import ValidationError
-
     from explorer.audit_verdict import Finding
-    from explorer.training.traces import TraceFilter
+    from explorer.training.traces import read_filter
 
     findings = []
     for name in values["findings"]:
@@ -141,12 +140,7 @@ def _filter(values: dict):
             known = ", ".join(f"“{one.value.split(':')[0]}”" for one in Finding)
             raise UserError(f"There is no finding {name!r}: use one of {known}.")
         findings += match
-    try:
-        return TraceFilter(**{**values, "findings": tuple(findings)})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = {"max_tokens": "max_trace_tokens"}.get(str(first["loc"][0]), str(first["loc"][0])).replace("_", "-")
-        raise UserError(f"--{name} can't be {first['input']!r}: {first['msg'].lower()}.") from error
+    return read_filter({**values, "findings": tuple(findings)})
 
 
 def evaluate(
@@ -170,19 +164,18 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """How often a model is right: pass@k, length, loops, and whether it still knows unrelated things."""
-    from pydantic import ValidationError
-
     from explorer.records import SamplingConfig
     from explorer.training.evaluate import evaluate as begin
 
-    try:
-        sampling = SamplingConfig(
-            n=rollouts, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = {"n": "rollouts"}.get(str(first["loc"][0]), str(first["loc"][0])).replace("_", "-")
-        raise UserError(f"--{name} can't be {first['input']!r}: {first['msg'].lower()}.") from error
+    sampling = checked(
+        SamplingConfig,
+        {"n": "rollouts"},
+        n=rollouts,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
     tell = Progress()
     try:
         lines, summary = begin(

@@ -16,12 +16,11 @@ from explorer.training.folder import TrainingConfig
 from explorer.training.group import preview
 from explorer.training.request import Inject, Method, Scale, TrainRequest
 from explorer.training.traces import Chosen, TrainingTrace
-from explorer.views.train import (
+from explorer.views.train import group_payload, plan_payload
+from explorer.views.train_progress import (
     CURVE_POINTS,
     after_payload,
     curves_payload,
-    group_payload,
-    plan_payload,
     settings_words,
     side_payload,
     status_payload,

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from explorer.errors import UserError
+from explorer.checked import checked
 from explorer.records import Record
 
 
@@ -126,9 +126,4 @@ def read_request(values: Mapping[str, object]) -> TrainRequest:
         UserError: a value that can't be; the sentence names it.
     """
     given = {name: values[name] for name in TrainRequest.model_fields if values.get(name) not in (None, "")}
-    try:
-        return TrainRequest(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"--{name} can't be {str(first['input'])[:40]!r}: {first['msg'].lower()}.") from error
+    return checked(TrainRequest, **given)

@@ -10,13 +10,14 @@ What it does not do: decide whether a rescue is real (`audit_verdict.py`); it fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
 
 from explorer.audit_verdict import Finding, audited_step, conclude
+from explorer.checked import checked
 from explorer.equations import find_equations
 from explorer.errors import UserError
 from explorer.export import rescued
@@ -93,6 +94,17 @@ class TraceFilter(Record):
         if self.finished and not trace.finished:
             return "cut off"
         return None
+
+
+def read_filter(values: Mapping[str, object]) -> TraceFilter:
+    """A filter of given values, `max_trace_tokens` for its `max_tokens`; what is None or empty keeps its default.
+
+    Raises:
+        UserError: a value that can't be; the sentence names its option.
+    """
+    named = {**values, "max_tokens": values.get("max_trace_tokens")}
+    given = {name: named[name] for name in TraceFilter.model_fields if named.get(name) not in (None, "")}
+    return checked(TraceFilter, {"max-tokens": "max-trace-tokens"}, **given)
 
 
 class Chosen(Record):

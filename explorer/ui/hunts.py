@@ -230,11 +230,17 @@ class Hunts:
         return found
 
 
+def written_model(name: str) -> str:
+    """A model's name for a command, which runs in the project's folder. Raises `UserError`."""
+    if name.startswith("-"):
+        raise UserError("A model's name can't begin with a dash.")
+    local = Path(name).expanduser()
+    return written(local) if local.is_dir() else name
+
+
 def model_options(settings: Settings, name: str) -> dict[str, str | None]:
     """Model, dtype and device for a command; what is the default anyway is None."""
-    local = Path(name).expanduser()
-    name = written(local) if local.is_dir() else name  # the command runs in the project's folder
-    chosen = {"model": name, "dtype": settings.dtype, "device": settings.device}
+    chosen = {"model": written_model(name), "dtype": settings.dtype, "device": settings.device}
     return {key: None if value in ("default", "auto") else value for key, value in chosen.items()}
 
 

@@ -25,14 +25,14 @@ from explorer.training.command import evaluate_command
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, compare, read_evaluation
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
-from explorer.views.train import after_payload, side_payload
+from explorer.views.train_progress import after_payload, side_payload
 
 Payload = dict[str, Any]
 PARENT, TRAINED = "parent", "trained"
 LIMITS = {"rollouts": (1, 256), "limit": (1, 100_000)}
-# Rows of the last sampled completions that are shown.
 # Evaluations whose figures are kept.
 KEPT = 32
+# Rows of the last sampled completions that are shown.
 SAMPLED = 16
 COMPLETION_FILES = re.compile(r"completions_\d+\.parquet")
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from explorer.audit_verdict import Finding
 from explorer.errors import UserError, describe
 from explorer.hunt_request import find_hunts, jobs_root, set_name, written
@@ -30,19 +28,14 @@ from explorer.training import folder as files
 from explorer.training.command import train_command
 from explorer.training.estimate import estimate, machine_flops, need_room, shape_of
 from explorer.training.group import preview
+from explorer.training.material import Asked, Material, gather, prepared, sizes
 from explorer.training.request import Inject, Method, Sampler, TrainRequest, read_request
-from explorer.training.traces import RESCUED, TraceFilter, TrainingTrace, choose, read_candidates
-from explorer.training.train import Asked, Material, gather, prepared, sizes
-from explorer.ui.hunts import model_options
+from explorer.training.traces import RESCUED, TrainingTrace, choose, read_candidates, read_filter
+from explorer.ui.hunts import model_options, written_model
 from explorer.ui.models import ModelHost
 from explorer.ui.training_after import After, completion_files, last_sampled
-from explorer.views.train import (
-    curves_payload,
-    form_payload,
-    group_payload,
-    plan_payload,
-    status_payload,
-)
+from explorer.views.train import form_payload, group_payload, plan_payload
+from explorer.views.train_progress import curves_payload, status_payload
 from explorer.vllm_rollouts import installed
 
 Values = Mapping[str, object]
@@ -129,7 +122,8 @@ class Trainings:
     def form(self) -> Payload:
         """What may be asked for."""
         sources = self.sources()
-        on = next((key for key in sources if key != "recorded"), "recorded")
+        # The first that has a rescue; the recorded runs come last, and have some.
+        on = next((key for key, source in sources.items() if _rescues(source.folder)), "recorded")
         device = self._device()
         presets = {
             method.value: {
@@ -199,19 +193,12 @@ class Trainings:
         picked = [sources[key].folder for key in values.get("sources") or () if key in sources]
         if not picked:
             raise UserError("Choose where the traces come from first.")
+        findings = tuple(Finding(one) for one in str(values.get("findings") or "").split(FINDINGS) if one)
         try:
             request = read_request(values)
+            wanted = read_filter({**values, "findings": findings})
         except UserError as error:
             raise UserError(_named(str(error))) from error
-        given = {name: values[name] for name in TraceFilter.model_fields if values.get(name) not in (None, "")}
-        given["findings"] = tuple(Finding(one) for one in str(values.get("findings") or "").split(FINDINGS) if one)
-        given["max_tokens"] = values.get("max_trace_tokens") or None
-        try:
-            wanted = TraceFilter(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = {"max_tokens": "max_trace_tokens"}.get(str(first["loc"][0]), str(first["loc"][0]))
-            raise UserError(f"{NAMES.get(name, name)} can't be {first['input']!r}: {first['msg'].lower()}.") from error
 
         def named(key: str) -> str:
             return set_name(str(values[key]), self.runs_dir) if values.get(key) else ""
@@ -411,14 +398,6 @@ def need_own(rows: Sequence[TrainingTrace], model: LanguageModel) -> None:
         )
 
 
-def written_model(name: str) -> str:
-    """A model's name for a command that runs in the project's folder. Raises `UserError`."""
-    if name.startswith("-"):
-        raise UserError("A model's name can't begin with a dash.")
-    local = Path(name).expanduser()
-    return written(local) if local.is_dir() else name
-
-
 def _named(sentence: str) -> str:
     """A complaint of the command line with the page's name of the field."""
     found = re.match(r"--([a-z-]+) ", sentence)
@@ -436,6 +415,14 @@ def _key(row: TrainingTrace) -> tuple:
 
 def _runs(folder: Path) -> int:
     return sum(not path.parent.name.startswith(".") for path in folder.glob(f"*/{TRACE_FILE}"))
+
+
+def _rescues(folder: Path) -> bool:
+    """Whether any run of a folder has a rescued trace; a damaged run counts for nothing here."""
+    try:
+        return any(one.origin == RESCUED for one in read_candidates([folder])[0])
+    except UserError:
+        return False
 
 
 def _job_of(folder: Path | None, jobs: Sequence[Job]) -> Job | None:
