@@ -64,7 +64,7 @@ def add_hunt(report: Path, hunt: Path, name: str) -> Path:
     Args:
         report: the folder of a report.
         hunt: a hunt whose runs were audited with fresh rollouts, the unrevised prefix and a decoy.
-        name: what to call it.
+        name: what to call it; where the hunt was over a file, the name of the set that the file holds.
 
     Raises:
         UserError: there is no report, or nothing in the hunt was audited.
@@ -83,6 +83,12 @@ def add_hunt(report: Path, hunt: Path, name: str) -> Path:
     counted = confirmed_arm(hunt, settings)
     if "fresh" not in counted["arms"]:
         raise UserError(f"The runs of {hunt.name} were not audited: run `python -m explorer audit` on it first.")
+    problems = name if Path(config.problems).suffix else config.problems
+    counted["commands"] = [
+        f"python -m explorer hunt --problems {problems} --rollouts {s.n} --samples {config.samples} --out hunt",
+        "python -m explorer audit hunt --controls fresh,unrevised,decoy",
+        f"python -m explorer.study_report REPORT --hunt hunt --name {name}",
+    ]
     counted["zero_hit"] = summarise(read_results(hunt))[-1].zero_hit.model_dump()
     figures["confirm"][name] = counted
     return publish(figures, report)
@@ -258,6 +264,8 @@ def words(figures: dict) -> list[str]:
                 f"| {CONFIRMED[key]} | {_rate(arm['problems'])} | {_rate(arm['continuations'])} | "
                 f"{arm['loops']}, {arm['cut_off']} | {against} |"
             )
+        if one.get("commands"):
+            lines += ["", "Repeat it with " + ", ".join(f"`{command}`" for command in one["commands"]) + "."]
         found = ", ".join(f"{finding} {count}" for finding, count in one["findings"].items() if count)
         lines += ["", f"Audit of each problem: {found}."]
     return [*lines, ""]
