@@ -7,6 +7,9 @@ import argparse
 import os
 import sys
 
+# At the end, what runs for open pages has this long to save itself.
+SAVING_S = 10.0
+
 
 def arguments() -> argparse.Namespace:
     """What the command line says; everything left out comes from the environment or the defaults
@@ -73,8 +76,9 @@ def main() -> None:
         demo.block_thread()
     finally:
         page.host.close()
+        page.sessions.close()
+        page.work.thread.close(wait_s=SAVING_S)
         page.work.judge.close()
-        page.work.thread.close()
 
 
 def _say(sentence: str) -> int:

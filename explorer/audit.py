@@ -11,7 +11,6 @@ projection) are arms of `Run.continue_from`.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +21,7 @@ from explorer.pipeline import STREAM_AFTER, Cancelled, Run, never
 from explorer.records import Continuation, Control, SamplingConfig, Start
 from explorer.revise import evaluate, project, revise
 from explorer.rollout import JudgeLike, Sampling, sample_and_judge
+from explorer.stopwatch import Stopwatch
 
 
 @dataclass
@@ -110,16 +110,18 @@ def decoy_control(
     target = choose_decoy(run) if target is None else target
     if target == run.problem.answer:
         raise UserError("That is the gold answer: a decoy is a wrong one.")
-    begun = time.perf_counter()
+    watch = Stopwatch()
     model, split = run.model, run.split
     anchor = model.anchor(split.prefix_token_ids, run.config.connector, target, split.continuation_token_ids)
     objective = run.objective_of(anchor, run.config)
     state = DecoyState(target, point)
-    yield state
+    with watch.paused():
+        yield state
     x = None
     for step, moved in revise(model, objective, split):
         x, state.steps = moved, step.k + 1
-        yield state
+        with watch.paused():
+            yield state
         if cancelled():
             return
         if state.steps == point:
@@ -132,7 +134,8 @@ def decoy_control(
     for state.sampling in sample_and_judge(
         model, run.context, x, sampling, target, judge, STREAM_AFTER, text_before=text, cancelled=cancelled
     ):
-        yield state
+        with watch.paused():
+            yield state
     if cancelled():
         return
     state.control = Control(
@@ -148,5 +151,5 @@ def decoy_control(
         ),
     )
     run.controls = [item for item in run.controls if (item.kind, item.step) != ("decoy", point)] + [state.control]
-    run.add_cost("controls", time.perf_counter() - begun, objective.forward_tokens + state.sampling.forward_tokens)
+    run.add_cost("controls", watch.seconds, objective.forward_tokens + state.sampling.forward_tokens)
     yield state

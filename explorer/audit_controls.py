@@ -15,7 +15,6 @@ What it does not do: the decoy (`audit.py`), put counts in words (`audit_verdict
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from explorer.pipeline import STREAM_AFTER, STREAM_BEFORE, Cancelled, Run, never
 from explorer.records import Continuation, Control, FinishReason, Rollout, SamplingConfig, Start
 from explorer.revise import RevisionObjective, evaluate, project, revise
 from explorer.rollout import JudgeLike, Sampling, sample_and_judge
+from explorer.stopwatch import Stopwatch
 
 ABLATIONS = {
     "ban": {"ban_answer_tokens": True},
@@ -82,7 +82,7 @@ def other_control(
     """
     if run.split is None or run.config is None or not 0 < point < len(run.embeddings):
         raise UserError("Take some steps first: there is no revision to check yet.")
-    begun = time.perf_counter()
+    watch = Stopwatch()
     objective, x, ids, step = None, None, (), point
     if kind == "fresh":
         step = 0
@@ -97,7 +97,8 @@ def other_control(
         objective = next(moves)
         for k, moved in enumerate(moves, 1):
             x = moved
-            yield ControlState(kind, f"step {k} of {point}")
+            with watch.paused():
+                yield ControlState(kind, f"step {k} of {point}")
             if cancelled():
                 return
         if x is None:
@@ -120,7 +121,8 @@ def other_control(
         cancelled=cancelled,
         first_row=len(run.before) if kind == "fresh" else 0,
     ):
-        yield ControlState(kind, f"{len(state.rollouts)} of {state.n} finished")
+        with watch.paused():
+            yield ControlState(kind, f"{len(state.rollouts)} of {state.n} finished")
     if len(state.rollouts) < sampling.n:
         return
     start = Start.ORIGINAL if kind in ("fresh", "unrevised") else Start.REVISED
@@ -137,7 +139,7 @@ def other_control(
             for item in state.finished()
         ),
         forward_tokens=spent,
-        seconds=round(time.perf_counter() - begun, 4),
+        seconds=round(watch.seconds, 4),
     )
     run.controls = [item for item in run.controls if (item.kind, item.step) != (kind, point)] + [control]
     run.add_cost("controls", control.seconds, spent)

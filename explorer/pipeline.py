@@ -51,6 +51,7 @@ from explorer.revise import RevisionObjective, evaluate, project, revise
 from explorer.rollout import Engine, JudgeLike, Sampling, sample_and_judge
 from explorer.settings import Settings
 from explorer.split import split_at
+from explorer.stopwatch import Stopwatch
 
 # Random streams of one run's samplings. The three arms of "after" share one, so that they are compared on common random
 # numbers.
@@ -231,7 +232,7 @@ class Run:
         if self.objective is None or self.split is None or self.config is None:
             raise UserError("Nothing is split yet: choose a failed rollout and where its prefix ends.")
         until = self.config.steps if until is None else until
-        begun, spent = time.perf_counter(), self.objective.forward_tokens
+        watch, spent = Stopwatch(), self.objective.forward_tokens
         self.status, self.message = RunStatus.RUNNING, ""
         start = self.embeddings[-1].to(self.model.device)
         moves = revise(self.model, self.objective, self.split, start, len(self.steps))
@@ -245,14 +246,15 @@ class Run:
                 self.steps.append(step)
                 self.embeddings.append(moved.cpu())
                 self.final = None
-                yield step
+                with watch.paused():
+                    yield step
                 if step.gap <= self.config.gap_tolerance:
                     break
             self._conclude(stalled)
         finally:
             if self.status is RunStatus.RUNNING:
                 self.status = RunStatus.PAUSED
-            self.add_cost("revision", time.perf_counter() - begun, self.objective.forward_tokens - spent)
+            self.add_cost("revision", watch.seconds, self.objective.forward_tokens - spent)
 
     def plan(self, steps: int) -> None:
         """Change K, the planned number of steps; the steps taken stand."""

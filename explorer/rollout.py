@@ -6,7 +6,6 @@ What it does not do: know how tokens are sampled (`model.py`) or answers compare
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from explorer.model import Context, LanguageModel
 from explorer.records import FinishReason, Rollout, SamplingConfig, StageCost, Verdict
+from explorer.stopwatch import Stopwatch
 
 Engine = Callable[[SamplingConfig, int, int], Iterator[list[tuple[int, int | None]]]]
 """(sampling, stream, first row) -> what `LanguageModel.sample` yields, for a prompt that the engine knows."""
@@ -85,7 +85,7 @@ def sample_and_judge(
         the same `Sampling` after each decoding step, grown.
     """
     state = Sampling(n=sampling.n, drafts=[[] for _ in range(sampling.n)])
-    begun = time.perf_counter()
+    watch = Stopwatch()
     state.forward_tokens += 1 + (0 if prefix is None else prefix.shape[0])
 
     def close(row: int, finish: FinishReason) -> None:
@@ -116,12 +116,14 @@ def sample_and_judge(
                 close(row, FinishReason.STOP)
             else:
                 state.drafts[row].append(token)
-        state.seconds = time.perf_counter() - begun
-        yield state
+        state.seconds = watch.seconds
+        with watch.paused():
+            yield state
         if cancelled():
             return
     for row in range(sampling.n):
         if row not in state.rollouts:
             close(row, FinishReason.LENGTH)
-            state.seconds = time.perf_counter() - begun
-            yield state
+            state.seconds = watch.seconds
+            with watch.paused():
+                yield state

@@ -155,8 +155,7 @@ def test_a_page_that_leaves_stops_its_work_and_the_run_is_saved(work, session):
         pass
     screens.close()  # what Gradio does when the page is gone
     assert session.stop.is_set()
-    work.thread.close()
-    work.thread._executor.shutdown(wait=True)
+    work.thread.close(wait_s=20)
     assert len(load_run(session.folder)[0].steps) < 200
 
 

@@ -23,9 +23,6 @@ from explorer.ui.trainings import Trainings
 from explorer.ui.view import View
 from explorer.ui.work import Work
 
-# One model, one worker: everything that runs it stands in this queue.
-MODEL_QUEUE = "model"
-
 
 @dataclass
 class Page:
@@ -139,25 +136,32 @@ class Page:
         return updates or {self.notices[where]: gr.skip()}
 
     def run(
-        self, where: str, name: str, session: Session, make: Callable[[], Iterator[Screen]], on_model: bool = True
+        self,
+        where: str,
+        name: str,
+        session: Session,
+        make: Callable[[], Iterator[Screen]],
+        on_model: bool = True,
+        quick: bool = False,
     ) -> Iterator[dict]:
         """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice.
 
-        `on_model` is false for actions that run no model: they need not stand behind those that do.
+        `on_model` is false for actions that run no model: they need not stand behind those that do; `quick` ones go
+        first among those.
         """
         try:
             action = make()
         except Exception as error:
             yield self.draw(Screen(notice=warning(describe(error))), where)
             return
-        for screen in self.work.guarded(session, name, action, on_model):
+        for screen in self.work.guarded(session, name, action, on_model, quick):
             yield self.draw(screen, where)
 
     def once(self, *action: Any, **options: Any) -> dict:
         """`run` to its end, all redraws as one: for events that skip Gradio's queue, of whose generators only the first
         value would ever arrive."""
         updates: dict = {}
-        for update in self.run(*action, **options):
+        for update in self.run(*action, quick=True, **options):
             updates |= update
         return updates
 

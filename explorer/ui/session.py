@@ -99,6 +99,12 @@ class Sessions:
         self._greet(session)
         return session
 
+    def close(self) -> None:
+        """The app ends: whatever runs for a page stops at its next step, by saving."""
+        with self._lock:
+            for session in self._sessions.values():
+                session.stop.set()
+
     def leave(self, session_hash: str | None) -> None:
         """A page was closed: its work stops, its memory is given back."""
         with self._lock:

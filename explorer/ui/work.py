@@ -26,7 +26,7 @@ from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
-from explorer.ui.pump import ModelThread
+from explorer.ui.pump import NOT_NOW, LeftLine, ModelThread, Standing
 from explorer.ui.screen import Drawing, Screen, info, merged, warning
 from explorer.ui.session import Session
 from explorer.verdict import Judge
@@ -47,9 +47,11 @@ class Work:
         self.thread = ModelThread()
         self.drawing = Drawing(host)
 
-    def guarded(self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True) -> Iterator[Screen]:
+    def guarded(
+        self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True, quick: bool = False
+    ) -> Iterator[Screen]:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
-        ends.
+        ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
@@ -61,7 +63,20 @@ class Work:
         session.running = name
         session.stop.clear()
         try:
-            yield from self.thread.drain(action, merged, session.stop.set) if on_model else action
+            if not on_model:
+                yield from action
+                return
+            yield from self.thread.drain(
+                action,
+                merged,
+                session.stop.set,
+                name=name,
+                stopped=session.stop.is_set,
+                standing=None if quick else in_line,
+                quick=quick,
+            )
+        except LeftLine:
+            yield Screen(notice=info("You left the line: nothing was begun."), **self._unmoved(session), busy="")
         except Exception as error:  # the page is the top: everything becomes one sentence here
             yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
         finally:
@@ -156,7 +171,7 @@ class Work:
             if text != said:
                 said = text
                 yield Screen(notice=info(text), busy="rollouts")
-            time.sleep(0.2)
+            yield NOT_NOW
         if said is not None:
             yield Screen(notice=None, busy="")
 
@@ -526,6 +541,20 @@ class Work:
         """What tells whether the model is there, for when only the map's progress or the model's changed."""
         drawing = self.drawing
         return Screen(stage=drawing.stage(session), watch=drawing.watch(session), audit=drawing.audit(session))
+
+
+def in_line(where: Standing | None) -> Screen:
+    """What a page shows while others have the model."""
+    if where is None:
+        return Screen(notice=None)
+    wait = f"about {where.wait_s:.0f} s" if where.wait_s < 90 else f"about {where.wait_s / 60:.0f} min"
+    text = (
+        f"Others are having their turn: {where.before} before you, {wait}. Your work goes on by itself; Cancel ends it "
+        "and keeps what is finished."
+        if where.begun
+        else f"In line for the model: {where.before} before you, {wait}. It begins by itself; Cancel leaves the line."
+    )
+    return Screen(notice=info(text), busy="line")
 
 
 def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem:

@@ -7,7 +7,7 @@ import gradio as gr
 from explorer.errors import describe
 from explorer.records import SamplingConfig
 from explorer.ui.controls import sampling_from
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 
@@ -96,8 +96,7 @@ def events(page: Page) -> None:
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
     model = dict(
         outputs=page.outputs("after"),
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="minimal",
         show_progress_on=page.notices["after"],
         api_visibility="private",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.view import View
 
 
@@ -25,8 +25,7 @@ def events(page: Page) -> None:
         audit,
         None,
         page.outputs("audit"),
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )

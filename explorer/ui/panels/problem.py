@@ -10,7 +10,7 @@ from explorer.errors import describe
 from explorer.problems import load_bank, read_problems
 from explorer.records import Problem
 from explorer.ui.controls import revision_of, sampling_controls, sampling_from
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 from explorer.ui.work import typed_problem
@@ -126,8 +126,7 @@ def events(page: Page) -> None:
     problem = [page.bank, page.question, page.answer]
     model = dict(
         outputs=page.outputs("problem"),
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="minimal",
         show_progress_on=page.notices["problem"],
         api_visibility="private",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from explorer.ui.controls import revision_controls, revision_of
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.screen import SAME
 from explorer.ui.view import View
 
@@ -80,8 +80,7 @@ def events(page: Page) -> None:
     model = dict(
         inputs=page.revision.all(),
         outputs=page.outputs("revision"),
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )

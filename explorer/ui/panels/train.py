@@ -7,7 +7,7 @@ from __future__ import annotations
 import gradio as gr
 
 from explorer.errors import describe
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 
@@ -60,7 +60,7 @@ def events(page: Page) -> None:
             yield None
 
         try:
-            for _ in page.work.thread.drain(measure(), lambda older, newer: newer, lambda: None):
+            for _ in page.work.thread.drain(measure(), lambda older, newer: newer, lambda: None, quick=True):
                 pass
         except Exception as error:
             return planned(data, request), warning(describe(error))
@@ -112,8 +112,7 @@ def events(page: Page) -> None:
         weigh,
         None,
         [page.train_form, notice],
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from explorer.ui.page import MODEL_QUEUE, Page
+from explorer.ui.page import Page
 from explorer.ui.screen import Screen
 from explorer.ui.session import Session
 from explorer.ui.view import View
@@ -75,8 +75,7 @@ def events(page: Page, demo: gr.Blocks) -> None:
         live,
         None,
         page.outputs("problem"),
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,
         show_progress="minimal",
         show_progress_on=page.notices["problem"],
         api_visibility="private",
