@@ -49,6 +49,7 @@ def main() -> None:
 
     from explorer.errors import UserError, describe
 
+    janitor = None
     try:
         from explorer.settings import read_settings
 
@@ -56,11 +57,14 @@ def main() -> None:
             model=options.model, device=options.device, dtype=options.dtype, runs_dir=options.runs_dir
         )
         from explorer.ui.app import build
+        from explorer.ui.janitor import Janitor
 
         demo, launch, page = build(settings)
         if warning := open_door(options.host or os.environ.get("GRADIO_SERVER_NAME", ""), settings):
             print(warning, file=sys.stderr, flush=True)
         page.host.request(settings.model)
+        if settings.kept_hours:
+            janitor = Janitor(settings.runs_dir, settings.kept_hours)
         _, url, _ = demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch)
         print(f"LatentRevise Explorer is ready at {url}", flush=True)
     except UserError as error:
@@ -75,6 +79,8 @@ def main() -> None:
     try:
         demo.block_thread()
     finally:
+        if janitor is not None:
+            janitor.close()
         page.host.close()
         page.sessions.close()
         page.work.thread.close(wait_s=SAVING_S)

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from explorer.errors import UserError
+from explorer.limits import Limits, read_limits
 
 PREFIX = "LATENTREVISE_"
 
@@ -50,6 +51,15 @@ class Settings(BaseSettings):
         "Space.",
     )
     models: str = Field("", description="Further models that a public page may load, separated by commas.")
+    limits: str = Field(
+        "", description="How much a visitor may ask for at once, where it is other than usual: `rollouts=16, steps=30`."
+    )
+    turn_s: float = Field(
+        30.0, gt=0, description="Seconds that one visitor has the model while others wait for it; then it is theirs."
+    )
+    keep_hours: float | None = Field(
+        None, ge=0, description="Runs older than this are removed; 0 never. 24 on a public page, else 0."
+    )
     password: SecretStr = Field(SecretStr(""), description="Ask for it before anything is shown; the name is explorer.")
 
     @field_validator("model")
@@ -66,6 +76,18 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
             raise ValueError("use auto, cpu, mps, cuda, or cuda: and a number")
         return value
+
+    @property
+    def allowed(self) -> Limits:
+        """How much a visitor may ask for at once. Raises `UserError` for limits that can't be read."""
+        return read_limits(self.limits, self.public)
+
+    @property
+    def kept_hours(self) -> float:
+        """Hours after which runs are removed; 0 is never."""
+        if self.keep_hours is None:
+            return 24.0 if self.public else 0.0
+        return self.keep_hours
 
     def refusal(self, name: str) -> str:
         """Why a page may not load a model, as a sentence; empty if it may."""

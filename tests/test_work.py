@@ -12,6 +12,7 @@ import torch
 
 from explorer import store
 from explorer.audit_controls import KINDS
+from explorer.limits import Limits
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run
 from explorer.ui.screen import SAME, Screen, merged
@@ -459,3 +460,49 @@ def test_two_runs_side_by_side_and_apart_again(work, session, told):
     assert told in {option["id"] for option in screen.duel["options"]}
     screen = act(work, session, "against", work.against(session, None), on_model=False)
     assert screen.rival is None
+
+
+# -- limits of a public page, and files that are taken home ------------------------------------------
+
+
+def test_limits_hold_wherever_the_settings_come_from(llama, tmp_path, session):
+    work = Work(Host(llama), FakeJudge(), tmp_path, Limits(steps=3, prefix=6, runs=2))
+    # The preset's place is too far: the rollouts stand, and what to do is said.
+    first = act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    assert first.notice["text"].endswith("tokens and this page allows 6: cut it earlier.")
+    assert first.rollouts["summary"]["zero_hit"] is True
+    long = act(work, session, "cut", work.cut(session, session.chosen, 9, "custom", CONFIG), on_model=False)
+    assert long.notice["text"] == "The prefix has 9 tokens and this page allows 6: cut it earlier."
+    act(work, session, "cut", work.cut(session, session.chosen, 5, "custom", CONFIG), on_model=False)
+    many = act(work, session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 4}), one=False))
+    assert many.notice["text"] == "4 steps were asked for and this page allows 3: choose fewer."
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    third = act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    assert third.notice["text"].startswith("This visit has made 2 runs")
+    assert third.busy == ""
+    work.thread.close()
+
+
+def test_a_brought_run_with_a_longer_prefix_is_shown_and_not_taken_up(llama, tmp_path, session):
+    work = Work(Host(llama), FakeJudge(), tmp_path)
+    revised(work, session)
+    length, run_id = len(session.run.split.prefix_token_ids), session.run_id
+    narrow = Work(Host(llama), FakeJudge(), tmp_path, Limits(prefix=length - 1))
+    opened = act(narrow, session, "open", narrow.open(session, run_id), on_model=False)
+    assert opened.stage["run_id"] == run_id
+    refused = act(narrow, session, "play", narrow.revise(session, CONFIG, one=True))
+    assert "cut it earlier" in refused.notice["text"]
+    for one in (work, narrow):
+        one.thread.close()
+
+
+def test_packed_zips_do_not_pile_up(work, session, monkeypatch):
+    revised(work, session)
+    monkeypatch.setattr("explorer.ui.work.PACKED_S", -1.0)
+    first = work.pack(session)
+    assert first.exists()
+    second = work.pack(session)
+    assert second.exists()
+    assert not first.exists()
+    root = second.parent.parent
+    assert len(list(root.iterdir())) == 1

@@ -22,8 +22,8 @@ from explorer.ui.trainings import Trainings
 from explorer.ui.work import Work
 from explorer.verdict import Judge
 
-# A run of 512 positions × 200 steps of a 4,096-wide model is 1.7 GB; the zips of runs that people pass around are not.
-MAX_UPLOAD = "512mb"
+# Copies that Gradio makes of what is brought and taken home are removed after a day; looked for every hour.
+COPIES_S = (3600, 24 * 3600)
 SECTIONS = {
     "problem": ("1", "A problem", "Something the model gets wrong, and the answer it should reach."),
     "rollouts": ("2", "Rollouts", "The model tries N times. Pick a failed try and where its reasoning prefix ends."),
@@ -56,7 +56,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         the Blocks, the keyword arguments for its `launch`, and the page (for shutting down).
     """
     host = ModelHost(settings)
-    work = Work(host, Judge(), settings.runs_dir)
+    work = Work(host, Judge(), settings.runs_dir, settings.allowed, settings.turn_s)
     page = Page(
         host,
         Sessions(settings.model, lambda session: greet(work, session)),
@@ -64,7 +64,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         Hunts(host, settings.runs_dir),
         Trainings(host, settings.runs_dir),
     )
-    with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(
+        title="LatentRevise Explorer", analytics_enabled=False, fill_width=True, delete_cache=COPIES_S
+    ) as demo:
         header.layout(page)
         watch.layout(page)
         for key, (number, title, text) in SECTIONS.items():
@@ -96,7 +98,8 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         auth=("explorer", password) if password else None,
         theme=theme.theme(),
         app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
-        max_file_size=MAX_UPLOAD,
+        # A run of 512 positions × 200 steps of a 4,096-wide model is 1.7 GB; the zips that people pass around are not.
+        max_file_size=f"{work.limits.upload}mb",
         favicon_path=web.FAVICON,
         footer_links=[],
         run_history=False,

@@ -11,6 +11,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from explorer.errors import UserError
+from explorer.limits import Limits
 from explorer.records import Hull, Projection, RevisionConfig, SamplingConfig, StepRule
 
 CONNECTORS = [
@@ -57,14 +58,16 @@ class RevisionControls:
         return [getattr(self, item.name) for item in fields(self)]
 
 
-def sampling_controls(max_n: int = 64, max_tokens: int = 1024) -> SamplingControls:
-    """Sliders for how rollouts are sampled."""
-    default = SamplingConfig()
+def sampling_controls(limits: Limits) -> SamplingControls:
+    """Sliders for how rollouts are sampled, as far as the page allows."""
+    default = SamplingConfig(
+        n=min(SamplingConfig().n, limits.rollouts), max_new_tokens=min(SamplingConfig().max_new_tokens, limits.tokens)
+    )
     wide = dict(min_width=200)
     with gr.Row():
         n = gr.Slider(
             1,
-            max_n,
+            limits.rollouts,
             default.n,
             step=1,
             label="Rollouts N",
@@ -73,7 +76,7 @@ def sampling_controls(max_n: int = 64, max_tokens: int = 1024) -> SamplingContro
         )
         length = gr.Slider(
             8,
-            max_tokens,
+            limits.tokens,
             default.max_new_tokens,
             step=8,
             label="Max new tokens",
@@ -105,10 +108,12 @@ def sampling_controls(max_n: int = 64, max_tokens: int = 1024) -> SamplingContro
     return SamplingControls(n, temperature, top_p, length, seed)
 
 
-def revision_controls() -> RevisionControls:
-    """Settings of the revision, the two that matter most first."""
-    d = RevisionConfig()
-    steps = gr.Slider(1, 60, d.steps, step=1, label="Steps K", info="How many Frank-Wolfe steps Play takes.")
+def revision_controls(limits: Limits) -> RevisionControls:
+    """Settings of the revision, the two that matter most first, as far as the page allows."""
+    d = RevisionConfig(steps=min(RevisionConfig().steps, limits.steps))
+    steps = gr.Slider(
+        1, min(60, limits.steps), d.steps, step=1, label="Steps K", info="How many Frank-Wolfe steps Play takes."
+    )
     size = gr.Slider(
         0.01,
         1.0,

@@ -12,8 +12,9 @@ from typing import Any
 import gradio as gr
 
 from explorer.errors import describe
+from explorer.limits import Limits
 from explorer.problems import load_bank
-from explorer.records import RevisionConfig, Trace
+from explorer.records import Problem, RevisionConfig, SamplingConfig, Trace
 from explorer.ui.controls import RevisionControls, SamplingControls
 from explorer.ui.hunts import Hunts
 from explorer.ui.models import ModelHost
@@ -82,6 +83,17 @@ class Page:
     def stoppers(self) -> tuple[gr.Button, ...]:
         """Buttons that cancel: on while something runs."""
         return self.cancel, self.cancel_after
+
+    @property
+    def limits(self) -> Limits:
+        """How much a visitor may ask for at once."""
+        return self.work.limits
+
+    def check(self, session: Session, *asked: Problem | SamplingConfig | RevisionConfig) -> None:
+        """Refuse a new run that asks for too much, or is one too many, before it stands in line. Raises `UserError`."""
+        self.limits.check_runs(session.begun)
+        for what in asked:
+            self.limits.check(what)
 
     def session(self, request: gr.Request) -> Session:
         """The session of the page that sent a request."""

@@ -48,6 +48,8 @@ class Session:
     nonce: int = 0
     # Another K than the opened run's own: Play goes on to it.
     planned: int | None = None
+    # How many runs it has begun, also such as came to nothing.
+    begun: int = 0
     # Runs that this page made, newest first: (name, title).
     made: list[tuple[str, str]] = field(default_factory=list)
     problems: tuple[Problem, ...] = ()

@@ -9,6 +9,8 @@ What it does not do: lay out the page; the panels do.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -19,6 +21,7 @@ from explorer.audit import decoy_control
 from explorer.auditing import audit_run
 from explorer.errors import UserError, describe
 from explorer.export import sft_rows, to_jsonl
+from explorer.limits import HOME, Limits
 from explorer.pipeline import Run
 from explorer.problems import make_problem
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Trace, Verdict
@@ -26,7 +29,7 @@ from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
-from explorer.ui.pump import NOT_NOW, LeftLine, ModelThread, Standing
+from explorer.ui.pump import NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
 from explorer.ui.screen import Drawing, Screen, info, merged, warning
 from explorer.ui.session import Session
 from explorer.verdict import Judge
@@ -37,15 +40,18 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
+# How long a packed zip lies here after it was handed over.
+PACKED_S = 600.0
 
 
 class Work:
     """The actions of the page, over shared models, one judge and one folder of runs."""
 
-    def __init__(self, host: ModelHost, judge: Judge, runs_dir: Path):
-        self.host, self.judge, self.runs_dir = host, judge, runs_dir
-        self.thread = ModelThread()
+    def __init__(self, host: ModelHost, judge: Judge, runs_dir: Path, limits: Limits = HOME, turn_s: float = TURN_S):
+        self.host, self.judge, self.runs_dir, self.limits = host, judge, runs_dir, limits
+        self.thread = ModelThread(turn_s)
         self.drawing = Drawing(host)
+        self._packed = tempfile.TemporaryDirectory(prefix="latentrevise-")
 
     def guarded(
         self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True, quick: bool = False
@@ -112,7 +118,9 @@ class Work:
         yield from self._await_model(session, name)
         if session.stop.is_set():
             return
+        self.limits.check_runs(session.begun)
         run = Run.start(self.host.need(name), problem, sampling)
+        session.begun += 1
         session.run, session.run_id, session.folder, session.opened = run, new_run_id(run.trace()), None, None
         session.chosen = session.cut = session.joint = session.rival = None
         session.presets, session.point = (), 0
@@ -184,6 +192,8 @@ class Work:
 
     def bring(self, session: Session, files: Sequence[Path]) -> Iterator[Screen]:
         """Show a run that somebody brought as a zip or as its files; it is kept in the folder of runs."""
+        self.limits.check_runs(session.begun)
+        session.begun += 1
         folder = import_run(files, self.runs_dir)
         yield from self.open(session, folder.name)
         session.made.insert(0, (folder.name, session.opened.title))
@@ -222,6 +232,8 @@ class Work:
         if opened is None:
             raise UserError("Open a recorded run first: there is nothing to run again.")
         old = opened.trace
+        for asked in (old.problem, old.sampling, old.after_sampling or old.sampling, old.config or RevisionConfig()):
+            self.limits.check(asked)
         yield from self.sample(session, old.problem, old.sampling, old.config or RevisionConfig())
         run = session.run
         if session.stop.is_set() or run is None or old.split is None:
@@ -262,6 +274,8 @@ class Work:
             opened = session.opened
             if session.stop.is_set():
                 raise UserError("Stopped before the model was there; the run is as it was.")
+            if opened.trace.split is not None:
+                self.limits.check_prefix(len(opened.trace.split.prefix_token_ids))
             session.run = Run.reopen(self.host.need(name), opened.trace, opened.trajectory())
             session.run_id, session.opened = new_run_id(opened.trace), None
         return session.need_run()
@@ -318,6 +332,7 @@ class Work:
                 self._restart(session, config)
         elif run.config.model_copy(update={"steps": config.steps}) != config:
             notice = info("This run goes on with the settings it began with; press “Start over” to use the new ones.")
+        self.limits.check(config)
         run.plan(config.steps)
         taken = len(run.steps)
         until = taken + 1 if one else max(config.steps, taken)
@@ -377,6 +392,8 @@ class Work:
         run = session.run
         if session.cut is None or session.chosen is None or session.cut.m is None:
             raise UserError("Choose a failed rollout and where its prefix ends first.")
+        self.limits.check_prefix(session.cut.m)
+        self.limits.check(config)
         session.rival = None
         if run.steps:
             session.run_id = new_run_id(run.trace())
@@ -517,8 +534,16 @@ class Work:
         extra = {"README.txt": _readme(trace, len(rows))}
         if rows:
             extra["sft.jsonl"] = to_jsonl(rows)
-        target = Path(tempfile.mkdtemp(prefix="latentrevise-")) / f"{folder.name}.zip"
-        return zip_run(folder, extra, target)
+        return zip_run(folder, extra, self._room() / f"{folder.name}.zip")
+
+    def _room(self) -> Path:
+        """A fresh folder for a file to take home. Gradio serves a copy of its own, so earlier ones go."""
+        packed = Path(self._packed.name)
+        for earlier in packed.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - earlier.stat().st_mtime > PACKED_S:
+                    shutil.rmtree(earlier)
+        return Path(tempfile.mkdtemp(dir=packed))
 
     def _keep(self, session: Session) -> dict | None:
         """Save, or a notice that says why not: a full disk must not stop what can go on in memory."""

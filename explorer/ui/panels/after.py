@@ -26,8 +26,8 @@ def layout(page: Page) -> None:
     with gr.Row(elem_classes="lr-actions", equal_height=False, elem_id="lr-after-controls"):
         page.samples = gr.Slider(
             1,
-            64,
-            SamplingConfig().n,
+            page.limits.rollouts,
+            min(SamplingConfig().n, page.limits.rollouts),
             step=1,
             label="Continuations n",
             info="From each of three starts: revised, projected to tokens, unrevised. "
@@ -65,12 +65,16 @@ def layout(page: Page) -> None:
 def events(page: Page) -> None:
     """Continue, cancel, export."""
 
+    def budgeted(settings: tuple) -> SamplingConfig:
+        budget = sampling_from(*settings[:-1]).model_copy(update={"n": int(settings[-1])})
+        page.limits.check(budget)
+        return budget
+
     def continue_(request: gr.Request, *settings):
         session = page.session(request)
 
         def action():
-            budget = sampling_from(*settings[:-1]).model_copy(update={"n": int(settings[-1])})
-            return page.work.after(session, budget)
+            return page.work.after(session, budgeted(settings))
 
         yield from page.run("after", "after", session, action)
 
@@ -78,7 +82,7 @@ def events(page: Page) -> None:
         session = page.session(request)
 
         def action():
-            return page.work.curve(session, sampling_from(*settings[:-1]).model_copy(update={"n": int(settings[-1])}))
+            return page.work.curve(session, budgeted(settings))
 
         yield from page.run("after", "curve", session, action)
 

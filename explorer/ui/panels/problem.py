@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from explorer.errors import describe
+from explorer.limits import in_words
 from explorer.problems import load_bank, read_problems
 from explorer.records import Problem
 from explorer.ui.controls import revision_of, sampling_controls, sampling_from
@@ -46,7 +47,11 @@ def layout(page: Page) -> None:
                 max_lines=1,
             )
         with gr.Column(scale=2, min_width=320):
-            page.sampling = sampling_controls()
+            page.sampling = sampling_controls(page.limits)
+    settings = page.host.settings
+    if settings.public:
+        words = in_words(page.limits, settings.turn_s, settings.kept_hours)
+        gr.HTML(f'<p class="lr-limits">{words}</p>', apply_default_css=False)
     with gr.Row(elem_classes="lr-actions"):
         page.sample = gr.Button("Sample rollouts", variant="primary", elem_id="lr-sample", scale=0, min_width=180)
         page.whole = gr.Button("Play the whole loop", elem_id="lr-whole", scale=0, min_width=220)
@@ -102,7 +107,9 @@ def events(page: Page) -> None:
 
         def action():
             problem = typed_problem(question, answer, known(session).get(key))
-            return page.work.sample(session, problem, sampling_from(*settings[:cut]), revision_of(settings[cut:]))
+            sampling, config = sampling_from(*settings[:cut]), revision_of(settings[cut:])
+            page.check(session, problem, sampling, config)
+            return page.work.sample(session, problem, sampling, config)
 
         yield from page.run("problem", "rollouts", session, action)
 
@@ -114,6 +121,7 @@ def events(page: Page) -> None:
             problem = typed_problem(question, answer, known(session).get(key))
             first = sampling_from(*sampling)
             config, samples = revision_of(rest), first.model_copy(update={"n": int(rest[-1])})
+            page.check(session, problem, first, config, samples)
             return page.work.whole(session, problem, first, config, samples)
 
         yield from page.run("problem", "whole", session, action)

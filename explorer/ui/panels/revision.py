@@ -15,7 +15,7 @@ def layout(page: Page) -> None:
     page.duel = View("duel.js", ("against",), elem_id="lr-duel", label="Compare two runs")
     with gr.Row(equal_height=False, elem_classes="lr-stage-row"):
         with gr.Column(scale=1, min_width=260, elem_id="lr-settings"):
-            page.revision = revision_controls()
+            page.revision = revision_controls(page.limits)
         with gr.Column(scale=4, min_width=320, elem_id="lr-stage-column"):
             page.notices["revision"] = View("notice.js", elem_id="lr-notice-revision")
             page.stage = View(
