@@ -47,6 +47,10 @@ def main() -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+    gpu = None
+    if os.environ.get("SPACES_ZERO_GPU"):
+        # Before torch: in this process it stands in for CUDA.
+        from spaces import GPU as gpu
     from explorer.errors import UserError, describe
 
     janitor = None
@@ -59,7 +63,7 @@ def main() -> None:
         from explorer.ui.app import build
         from explorer.ui.janitor import Janitor
 
-        demo, launch, page = build(settings)
+        demo, launch, page = build(settings, gpu)
         if warning := open_door(options.host or os.environ.get("GRADIO_SERVER_NAME", ""), settings):
             print(warning, file=sys.stderr, flush=True)
         page.host.request(settings.model)

@@ -3,7 +3,9 @@ needs around them."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -11,7 +13,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from explorer.settings import Settings
-from explorer.ui import theme, web
+from explorer.ui import theme, web, zero_gpu
 from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
@@ -49,14 +51,24 @@ def greet(work: Work, session: Session) -> None:
         work.show(session, first)
 
 
-def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
+def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, dict, Page]:
     """Make the page.
+
+    Args:
+        settings: what to serve, and how.
+        gpu: `spaces.GPU` where a ZeroGPU Space lends its GPU call by call.
 
     Returns:
         the Blocks, the keyword arguments for its `launch`, and the page (for shutting down).
     """
+    if gpu is not None:
+        settings = zero_gpu.at_home(settings)
     host = ModelHost(settings)
-    work = Work(host, Judge(), settings.runs_dir, settings.allowed, settings.turn_s)
+    # A lent call can't rest: it ends by itself in a minute.
+    turn_s = settings.turn_s if gpu is None else math.inf
+    work = Work(host, Judge(), settings.runs_dir, settings.allowed, turn_s)
+    if gpu is not None:
+        zero_gpu.lend(work, gpu)
     page = Page(
         host,
         Sessions(settings.model, lambda session: greet(work, session)),

@@ -24,7 +24,10 @@ from explorer.views.watch import watch_payload
 
 
 class _Same:
-    """Marks a part of the screen that did not change."""
+    """Marks a part of the screen that did not change; the same one also where a screen comes from another process."""
+
+    def __reduce__(self) -> str:
+        return "SAME"
 
 
 SAME: Any = _Same()

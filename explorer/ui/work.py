@@ -32,6 +32,7 @@ from explorer.ui.models import ModelHost
 from explorer.ui.pump import NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
 from explorer.ui.screen import Drawing, Screen, info, merged, warning
 from explorer.ui.session import Session
+from explorer.ui.zero_gpu import lent
 from explorer.verdict import Judge
 from explorer.views.payloads import rollouts_payload
 from explorer.views.success import curve_steps
@@ -110,12 +111,13 @@ class Work:
 
     # -- rollouts ----------------------------------------------------------------------------------
 
+    @lent
     def sample(
         self, session: Session, problem: Problem, sampling: SamplingConfig, config: RevisionConfig
     ) -> Iterator[Screen]:
         """Sample N rollouts of a problem, then choose a failed one and lay a split for it, ready to be revised."""
         name = session.model  # should it fail to load, say so instead of going on with another one
-        yield from self._await_model(session, name)
+        yield from self.await_model(session, name)
         if session.stop.is_set():
             return
         self.limits.check_runs(session.begun)
@@ -168,7 +170,7 @@ class Work:
         }
         yield Screen(**views, notice=unsaved or notice, busy="")
 
-    def _await_model(self, session: Session, name: str) -> Iterator[Screen]:
+    def await_model(self, session: Session, name: str) -> Iterator[Screen]:
         """A person may press before the model has arrived: say where it stands and begin by itself when it is there."""
         said = None
         while (entry := self.host.loading(name)).state == "loading" and not session.stop.is_set():
@@ -226,6 +228,7 @@ class Work:
         session.rival = rival
         yield Screen(**self.drawing.duel(session), notice=None)
 
+    @lent
     def replay(self, session: Session) -> Iterator[Screen]:
         """Run an opened run again from its question to its controls, and say whether the same came out."""
         opened = session.opened
@@ -270,7 +273,7 @@ class Work:
         """The session's live run; an opened one is taken up first, under a new name, once its model is there."""
         if session.run is None and session.opened is not None:
             name = session.model
-            yield from self._await_model(session, name)
+            yield from self.await_model(session, name)
             opened = session.opened
             if session.stop.is_set():
                 raise UserError("Stopped before the model was there; the run is as it was.")
@@ -282,6 +285,7 @@ class Work:
 
     # -- rollouts and split ------------------------------------------------------------------------
 
+    @lent
     def pick(self, session: Session, rollout: int, config: RevisionConfig) -> Iterator[Screen]:
         """Choose a failed rollout to revise; its split is set to the best preset."""
         run = yield from self._take_up(session)
@@ -290,6 +294,7 @@ class Work:
         self._choose(session, rollout)
         yield from self._split(session, config)
 
+    @lent
     def cut(self, session: Session, rollout: int, m: int, name: str, config: RevisionConfig) -> Iterator[Screen]:
         """Move the split of the chosen rollout."""
         run = yield from self._take_up(session)
@@ -315,12 +320,14 @@ class Work:
 
     # -- revision ----------------------------------------------------------------------------------
 
+    @lent
     def restart(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Forget the steps and begin again from the prefix, with the settings as they stand now."""
         yield from self._take_up(session)
         self._restart(session, config)
         yield Screen(**self.drawing.all(session), notice=None)
 
+    @lent
     def revise(self, session: Session, config: RevisionConfig, one: bool) -> Iterator[Screen]:
         """Take one step, or go on to the planned number; pausing is `session.stop`."""
         run = yield from self._take_up(session)
@@ -403,6 +410,7 @@ class Work:
 
     # -- after -------------------------------------------------------------------------------------
 
+    @lent
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
         run = yield from self._take_up(session)
@@ -431,6 +439,7 @@ class Work:
         }
         yield Screen(**views, busy="", notice=unsaved)
 
+    @lent
     def curve(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Continuations from up to six steps, the unrevised prefix (step 0) among them, at one budget: from which step
         on is the prompt solvable?"""
@@ -457,6 +466,7 @@ class Work:
         views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
         yield Screen(**views, busy="", notice=self._keep(session))
 
+    @lent
     def decoy(self, session: Session, target: str | None = None) -> Iterator[Screen]:
         """The control by a wrong answer, at the step and budget of the comparison on the screen."""
         run = yield from self._take_up(session)
@@ -481,6 +491,7 @@ class Work:
         )
         yield Screen(**self.drawing.all(session), busy="", notice=self._keep(session) or stopped)
 
+    @lent
     def audit(self, session: Session) -> Iterator[Screen]:
         """All controls that the run lacks, at the step and budget of its last comparison, then its leaks; each is saved
         when it is finished."""
@@ -503,6 +514,7 @@ class Work:
         )
         yield Screen(**views, busy="", notice=notice)
 
+    @lent
     def whole(
         self,
         session: Session,
