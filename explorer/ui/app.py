@@ -26,6 +26,9 @@ from explorer.verdict import Judge
 
 # Copies that Gradio makes of what is brought and taken home are removed after a day; looked for every hour.
 COPIES_S = (3600, 24 * 3600)
+# Gradio keeps what each visitor's components showed last, 0.5 MB here, also of those who left long ago: 10,000 of them
+# unless told otherwise. A page that is forgotten while it is open loses nothing: what it shows is in its `Session`.
+REMEMBERED = 64
 SECTIONS = {
     "problem": ("1", "A problem", "Something the model gets wrong, and the answer it should reach."),
     "rollouts": ("2", "Rollouts", "The model tries N times. Pick a failed try and where its reasoning prefix ends."),
@@ -112,6 +115,7 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
         app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
         # A run of 512 positions × 200 steps of a 4,096-wide model is 1.7 GB; the zips that people pass around are not.
         max_file_size=f"{work.limits.upload}mb",
+        state_session_capacity=REMEMBERED,
         favicon_path=web.FAVICON,
         footer_links=[],
         run_history=False,

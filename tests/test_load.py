@@ -1,0 +1,42 @@
+"""Several visitors at once and one after another, against a real app with a tiny model (`load.py` is the measurement
+with the default one)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import save_tiny, serving
+from tests.load import load, memory_over, ready
+
+VISITORS, LIVE, RUNS = 6, 3, 200
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    place = tmp_path_factory.mktemp("load")
+    save_tiny(place / "tiny")
+    with serving(place, "--model", str(place / "tiny"), LATENTREVISE_PUBLIC="1", LATENTREVISE_TURN_S="1") as server:
+        ready(server)
+        yield server
+
+
+def test_watchers_and_players_at_once_are_all_served(server):
+    asked = {"Rollouts N": 4, "Max new tokens": 64, "Steps K": 10, "Continuations n": 4}
+    found = load(server, VISITORS, LIVE, asked)
+    assert found["failed"] == []
+    assert found["succeeded"] == LIVE
+    assert found["opened"] >= VISITORS
+    told = [sentence for sentences in found["told"] for sentence in sentences]
+    assert any(sentence.startswith("In line for the model: 2 before you, about") for sentence in told)
+    assert any(sentence.startswith("Others are having their turn: ") for sentence in told), "a turn lasts 1 s here"
+    # In turns all end at about the same time: the first does not end before the last has begun.
+    assert found["done_s"][0] > found["first_s"][-1]
+
+
+def test_memory_stays_flat_over_200_runs(server):
+    seen, failed = memory_over(server, RUNS, every=RUNS // 8)
+    assert failed == []
+    # Until then Gradio fills its memory of visitors (explorer/ui/app.py, REMEMBERED) and allocators warm up. What one
+    # visitor would leave behind is 0.5 MB: 50 MB from there on.
+    assert seen[-1] - seen[3] < 20, seen
+    assert "Traceback" not in server.log.read_text()
