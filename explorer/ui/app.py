@@ -107,6 +107,8 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
             page.sessions.leave(request.session_hash)
 
         demo.unload(leave)
+    # With the Space's name Gradio's script asks huggingface.co and a font server for a banner over the page.
+    demo.space_id = None
     demo.queue(default_concurrency_limit=8)
     password = settings.password.get_secret_value()
     launch = dict(
@@ -119,6 +121,11 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
         favicon_path=web.FAVICON,
         footer_links=[],
         run_history=False,
+        # Spaces set GRADIO_SSR_MODE=true: Node would then render the page in front of this process, past EarlyHead (no
+        # styles, our views never start) and with fonts from other hosts.
+        ssr_mode=False,
+        # Else anybody may read at /monitoring/summary what others call and how long it takes.
+        enable_monitoring=False,
         show_error=False,
         quiet=True,
     )
