@@ -187,10 +187,12 @@ class Hunts:
         )
         if not folder or mark == seen:
             return status, None
-        if not (folder / HUNT_FILE).is_file():
-            return status, {"hunt": shown, "mark": mark, "rows": [], "families": []}
-        findings = self._findings(folder, results, job)
-        return status, table_payload(shown, results, read_config(folder), findings, mark)
+        try:
+            config = read_config(folder)
+        except UserError as error:  # not written yet, or damaged
+            words = str(error) if (folder / HUNT_FILE).exists() else ""
+            return status, {"hunt": shown, "mark": mark, "rows": [], "families": [], "words": words}
+        return status, table_payload(shown, results, config, self._findings(folder, results, job), mark)
 
     def _words(self, folder: Path, jobs: Sequence[Job]) -> str:
         """A hunt in the list: its name, and how its last job stands."""
@@ -256,7 +258,7 @@ def _progress_files(folder: Path | None) -> list[dict]:
     for file in sorted(folder.glob("progress-*.json")) if folder else ():
         try:
             content = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             found.append(content)
