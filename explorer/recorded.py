@@ -47,6 +47,6 @@ def recorded_runs(folder: Path = FOLDER) -> tuple[RecordedRun, ...]:
             about = json.loads(path.read_text(encoding="utf-8"))
             trace, _ = load_run(path.parent, with_trajectory=False)
             found.append(RecordedRun(path.parent.name, trace=trace, folder=path.parent, **about))
-        except (UserError, OSError, ValueError, TypeError) as error:
+        except (UserError, OSError, ValueError, TypeError, RecursionError) as error:
             log.warning("The recorded run %s is damaged and left out: %s", path.parent.name, error)
     return tuple(sorted(found, key=lambda run: run.order))

