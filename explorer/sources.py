@@ -624,8 +624,11 @@ def download(model: str, allow_remote_code: bool) -> dict[str, str]:
         say(fraction=None, message=f"The hub has {model}: reading its description.")
         if "config.json" not in sizes:
             raise UserError(f"{model} has no config.json on the hub: choose a model in the transformers format.")
-        config_path = huggingface_hub.hf_hub_download(model, "config.json", revision=info.sha)
-        config = json.loads(Path(config_path).read_text(encoding="utf-8"))
+        described = functools.partial(huggingface_hub.hf_hub_download, model, "config.json", revision=info.sha)
+        try:
+            config = json.loads(Path(described()).read_text(encoding="utf-8"))
+        except ValueError:  # perhaps only the copy in the hub library's cache
+            config = json.loads(Path(described(force_download=True)).read_text(encoding="utf-8"))
         if problem := config_problem(config, model, allow_remote_code):
             raise UserError(problem)
         patterns = [*HUB_FILES, *(["*.py"] if allow_remote_code else [])]

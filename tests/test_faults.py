@@ -681,7 +681,7 @@ def test_out_of_memory_is_a_sentence_gives_memory_back_and_smaller_settings_work
     assert session.running is None
     monkeypatch.undo()
     kept = [store.load_run(folder)[0] for folder in store.find_runs(tmp_path)]
-    assert first in kept
+    assert first.before in [trace.before for trace in kept]
     smaller = SAMPLING.model_copy(update={"n": 1})
     screen = act(work, session, "whole", work.whole(session, PROBLEM, smaller, CONFIG, smaller))
     assert screen.notice is None
