@@ -1,8 +1,8 @@
 """The browser loses the app in the middle of something: the network is cut, the page reloaded, the app killed. What was
 finished is on disk, the page says what is the matter, and works on.
 
-Between browser and app lies a line of ours that can be cut: connections end as they do when a network goes away, and new
-ones come to nothing until it is mended.
+Between browser and app lies a line of ours that can be cut: connections end as they do when a network goes away, and
+new ones come to nothing until it is mended.
 """
 
 from __future__ import annotations
