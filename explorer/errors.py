@@ -12,6 +12,11 @@ import logging
 
 log = logging.getLogger(__name__)
 
+# What libraries say of memory and disk without an error number: torch on a CPU of any system and on CUDA; safetensors;
+# torch.save, whose writer never tells why it could not go on.
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed", "bad_alloc")
+NO_ROOM = ("no space left on device", "disk quota exceeded", "unexpected pos", "file write failed")
+
 
 class UserError(Exception):
     """A problem that the person in front of the screen can mend; `str(error)` tells how, in one sentence."""
@@ -23,13 +28,17 @@ def describe(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
         return (
             "Out of memory: choose fewer rollouts, fewer new tokens, a shorter prefix or a smaller model, "
             "then try again; what was finished is kept."
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or any(
+        words in text for words in NO_ROOM
+    ):
         return "The disk is full: free some space or choose another folder, then try again."
+    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or "file too large" in text:
+        return "A file would be larger than this disk or account allows: choose another folder, then try again."
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f"No permission to use {error.filename or 'that file'}: choose a folder that you may write to."
     if isinstance(error, FileExistsError | NotADirectoryError):

@@ -11,6 +11,7 @@ What it does not do: count (`hunt_table.py`), draw, decide whether a rescue is r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -249,9 +250,12 @@ class Hunt:
     ) -> Iterator[HuntState]:
         """Revise one failed rollout and continue from it; returns what came of it, or None when it was cancelled."""
         folder, config = self.out / name, self.config
-        kept = self._kept(name, rolled.problem, rolled.sampling)
+        kept, trajectory = self._kept(name, rolled.problem, rolled.sampling), None
         if kept is not None and kept.split is not None and kept.split.rollout == rollout:
-            run = Run.reopen(self.model, kept, load_run(folder)[1])
+            with contextlib.suppress(UserError):  # damaged: the revision is done again
+                trajectory = load_run(folder)[1]
+        if trajectory is not None:
+            run = Run.reopen(self.model, kept, trajectory)
         else:
             run = Run.reopen(self.model, only_rollouts(rolled))
             m = self._cut(run.before[rollout])

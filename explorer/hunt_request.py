@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from explorer.errors import UserError
+from explorer.files import write_atomic
 from explorer.hunt import HUNT_FILE
 from explorer.jobs import PROJECT_ROOT
 from explorer.problem_sets import DATASET, GYM
@@ -163,12 +163,12 @@ def take_in(path: Path, shown_name: str, runs_dir: Path) -> str:
         raise UserError(f"A problem file ends in {', '.join(FILE_KINDS)}: save it as one of these.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"This file is larger than {MAX_FILE_BYTES // 10**6} MB: split it into smaller ones.")
+    content = path.read_bytes()
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(shown_name).stem).strip("-")[:32] or "problems"
-    name = f"{stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:10]}{kind}"
+    name = f"{stem}-{hashlib.sha256(content).hexdigest()[:10]}{kind}"
     target = runs_dir / "problem-sets" / name
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        write_atomic(target, content)
     return f"{FILE}{name}"
 
 

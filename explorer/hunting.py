@@ -68,11 +68,11 @@ class ProgressFile:
 
     def __init__(self, out: Path, rank: int):
         self._path, self._rank = out / f"progress-{rank}.json", rank
-        self._written, self._ends = 0.0, None
+        self._written, self._ends = float("-inf"), None
 
     def tell(self, state: HuntState) -> None:
         """Write it down, unless the last time is hardly over."""
-        now = time.time()
+        now = time.monotonic()  # the wall clock may be set back an hour
         if state.seconds_left is not None and state.finished is not None:
             self._ends = now + state.seconds_left
         if state.finished is not None or now - self._written >= PROGRESS_S:
@@ -80,7 +80,7 @@ class ProgressFile:
 
     def end(self, word: str, state: HuntState) -> None:
         """Write it down now."""
-        now = self._written = time.time()
+        now = self._written = time.monotonic()
         known = {
             "schema_version": 1,
             "pid": os.getpid(),
@@ -91,7 +91,7 @@ class ProgressFile:
             "problem": state.problem,
             "stage": state.stage,
             "seconds_left": None if self._ends is None else round(max(0.0, self._ends - now), 1),
-            "at": round(now, 1),
+            "at": round(time.time(), 1),
         }
         write_atomic(self._path, json.dumps(known, ensure_ascii=False).encode(), sync=False)
 

@@ -59,7 +59,8 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job now. `about` is the folder that it works on; `last_lines` the end of what it printed."""
+    """What is known of a job now. `about` is the folder that it works on; `last_lines` the end of what it printed;
+    `number` counts the jobs of a registry in the order in which they were first started."""
 
     id: str
     kind: str
@@ -70,6 +71,7 @@ class Job:
     state: JobState
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
+    number: int = 0
 
     @property
     def alive(self) -> bool:
@@ -107,6 +109,7 @@ class Jobs:
         }
         with self._alone():
             self._room()
+            known["number"] = 1 + max((job.number for job in self.list()), default=0)
             write_atomic(self.root / job_id / JOB_FILE, json.dumps(known).encode())
             self._launch(self.root / job_id)
         return self.find(job_id)
@@ -141,7 +144,8 @@ class Jobs:
     def list(self) -> list[Job]:
         """All jobs, newest first; folders that are none are passed over."""
         found = [_read(path.parent) for path in self.root.glob(f"*/{JOB_FILE}") if _ID.fullmatch(path.parent.name)]
-        return sorted(filter(None, found), key=lambda job: (job.created_at, job.id), reverse=True)
+        # By their numbers: a clock that was set back must not make the newest job an old one.
+        return sorted(filter(None, found), key=lambda job: (job.number, job.created_at, job.id), reverse=True)
 
     def log(self, job_id: str, lines: int = 40) -> tuple[str, ...]:
         """The last lines that it printed, of what `LOG_TAIL_BYTES` hold."""
@@ -223,8 +227,8 @@ def _read(folder: Path) -> Job | None:
         known = json.loads((folder / JOB_FILE).read_bytes())
         command = tuple(map(str, known["command"]))
         named = {key: str(known[key]) for key in ("kind", "title", "about")}
-        created_at = float(known["created_at"])
-    except (OSError, ValueError, KeyError, TypeError):
+        created_at, number = float(known["created_at"]), int(known.get("number", 0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     alive = _held(folder)  # looked at before the exit: one that ends in between has written it by then
     asked = _content(folder / ASKED_FILE)
@@ -247,6 +251,7 @@ def _read(folder: Path) -> Job | None:
         state=state,
         exit_code=None if alive else code,
         last_lines=_tail(folder / LOG_FILE),
+        number=number,
     )
 
 
@@ -295,7 +300,7 @@ def _content(path: Path) -> str:
 def _exit_code(folder: Path) -> int | None:
     try:
         return int(json.loads((folder / EXIT_FILE).read_bytes())["code"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

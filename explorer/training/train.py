@@ -296,12 +296,13 @@ def _resume_from(out: Path, rank: int) -> tuple[int, Path] | None:
 
 
 def _result(out: Path, state: str, trainer, begun: float, message: str = "") -> dict:
-    before = files.read_json(out / files.RESULT_FILE)
+    before = files.read_json(out / files.RESULT_FILE).get("seconds", 0.0)
+    spent_before = before if isinstance(before, int | float) else 0.0
     values = {
         "schema_version": 1,
         "state": state,
         "updates": trainer.state.global_step,
-        "seconds": round(time.monotonic() - begun + float(before.get("seconds", 0.0)), 1),
+        "seconds": round(time.monotonic() - begun + spent_before, 1),
         "peak_memory_bytes": peak_memory(),
         "tokens": int(trainer.state.num_input_tokens_seen or 0),
         "message": message,
@@ -329,7 +330,7 @@ def words(out: Path, summary: Mapping) -> list[str]:
         f"{summary['updates']} updates in {minutes(summary['seconds'])}, at most "
         f"{gigabytes(summary['peak_memory_bytes'])} of memory"
     ]
-    looks = files.read_lines(out / files.HELD_OUT_FILE)
+    looks = files.read_looks(out)
     if looks:
         first, last = looks[0], looks[-1]
         lines.append(

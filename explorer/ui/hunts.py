@@ -187,14 +187,17 @@ class Hunts:
         )
         if not folder or mark == seen:
             return status, None
-        if not (folder / HUNT_FILE).is_file():
+        try:
+            config = read_config(folder)
+        except UserError:  # not written yet, or damaged, and then the list says so
             return status, {"hunt": shown, "mark": mark, "rows": [], "families": []}
-        findings = self._findings(folder, results, job)
-        return status, table_payload(shown, results, read_config(folder), findings, mark)
+        return status, table_payload(shown, results, config, self._findings(folder, results, job), mark)
 
     def _words(self, folder: Path, jobs: Sequence[Job]) -> str:
         """A hunt in the list: its name, and how its last job stands."""
         job = next((job for job in jobs if Path(job.about) == folder.absolute()), None)
+        if (folder / HUNT_FILE).exists() and not _readable(folder):
+            return f"{folder.name} ({HUNT_FILE} is damaged)"
         return folder.name if job is None or job.state.value == "done" else f"{folder.name} ({job.state.value})"
 
     @staticmethod
@@ -212,7 +215,7 @@ class Hunts:
         try:
             audits = json.loads((folder / AUDIT_FILE).read_bytes())["runs"]
             found = {str(one["run"]): str(one["finding"]) for one in audits}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         if job is None or job.kind != "audit":
             return found
@@ -244,6 +247,14 @@ def model_options(settings: Settings, name: str) -> dict[str, str | None]:
     return {key: None if value in ("default", "auto") else value for key, value in chosen.items()}
 
 
+def _readable(folder: Path) -> bool:
+    try:
+        read_config(folder)
+    except UserError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4)
 def _found(name: str) -> Found:
     """The set of a name that never means something else: a brought file is named by its content."""
@@ -256,7 +267,7 @@ def _progress_files(folder: Path | None) -> list[dict]:
     for file in sorted(folder.glob("progress-*.json")) if folder else ():
         try:
             content = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             found.append(content)

@@ -144,7 +144,12 @@ class ModelThread:
                     if job in self._line:
                         self._hurry(job)
         if job.error is not None:
-            raise job.error
+            # Not kept: its traceback holds all that the failed work held, and memory may be what it lacked.
+            error, job.error = job.error, None
+            try:
+                raise error
+            finally:
+                del error
 
     def close(self, wait_s: float = 0.0) -> None:
         """Begin nothing more; what has begun still comes to its end (tell it to stop first), for which this waits so

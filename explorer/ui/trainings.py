@@ -356,7 +356,7 @@ class Trainings:
         folder = folders.get(shown)
         job = _job_of(folder, jobs)
         mark = f"{shown}/{_mark(folder)}" if folder else ""
-        looks = files.read_lines(folder / files.HELD_OUT_FILE) if folder else []
+        looks = files.read_looks(folder) if folder else []
         config = _config(folder)
         mine = job is not None and running is not None and running.id == job.id
         status = status_payload(

@@ -8,6 +8,7 @@ What it does not do: read files, know Gradio, start anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -202,10 +203,10 @@ def _progress(job: Job | None, parts: Sequence[Mapping[str, Any]], rows: int) ->
     """The processes' progress as one. A file may be of an earlier time: what is done is counted in the results."""
     if not parts:
         return None
-    total = sum(int(part.get("total", 0)) for part in parts)
+    total = sum(number(part, "total") for part in parts)
     running = [part for part in parts if part.get("state") == "running"] if job and job.alive else []
-    left = [part["seconds_left"] for part in running if isinstance(part.get("seconds_left"), int | float)]
-    now = max(running, key=lambda part: part.get("at", 0), default={})
+    left = [number(part, "seconds_left") for part in running]
+    now = max(running, key=lambda part: number(part, "at"), default={})
     return {
         "done": min(rows, total),
         "total": total,
@@ -213,6 +214,12 @@ def _progress(job: Job | None, parts: Sequence[Mapping[str, Any]], rows: int) ->
         "stage": str(now.get("stage", "")),
         "left": f"about {duration(max(left))} left" if left and max(left) > 0 else "",
     }
+
+
+def number(values: Mapping[str, Any], key: str) -> float:
+    """A number that another process wrote down; 0 where it is none, negative or not finite."""
+    value = values.get(key)
+    return value if isinstance(value, int | float) and 0 <= value < math.inf else 0
 
 
 # -- what it found ---------------------------------------------------------------------------------

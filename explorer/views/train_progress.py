@@ -16,7 +16,7 @@ from explorer.statistics import wilson_interval
 from explorer.training.estimate import gigabytes
 from explorer.training.folder import TrainingConfig
 from explorer.training.request import Inject, Method
-from explorer.views.hunt import SAID, duration
+from explorer.views.hunt import SAID, duration, number
 from explorer.views.train import LONGEST_TEXT, METHODS, UNITS, Payload, count_words, trained_words
 
 # A curve has no more points than a screen can show.
@@ -60,8 +60,8 @@ def status_payload(
         beat: changes with every answer, so that the page knows that one came.
     """
     alive = job is not None and job.alive
-    left = progress.get("seconds_left") if alive else None
-    done, total = int(progress.get("update", 0)), int(progress.get("updates", 0))
+    left = number(progress, "seconds_left") if alive else 0
+    done, total = int(number(progress, "update")), int(number(progress, "updates"))
     return {
         "trainings": [{"id": name, "words": words} for name, words in trainings],
         "shown": shown,
@@ -71,7 +71,7 @@ def status_payload(
             "done": done,
             "total": total,
             "stage": str(progress.get("stage", "")) if alive else "",
-            "left": f"about {duration(left)} left" if isinstance(left, int | float) and left > 0 else "",
+            "left": f"about {duration(left)} left" if left else "",
         }
         if total
         else None,
@@ -110,11 +110,11 @@ def _measured(result: Mapping[str, Any]) -> str:
     """What a training that ended took."""
     if not result:
         return ""
-    said = f"{count_words(int(result.get('updates', 0)), 'update')} in {duration(float(result.get('seconds', 0.0)))}"
-    if result.get("peak_memory_bytes"):
-        said += f", at most {gigabytes(result['peak_memory_bytes'])} of memory"
-    if result.get("tokens"):
-        said += f", {int(result['tokens']):,} tokens read"
+    said = f"{count_words(int(number(result, 'updates')), 'update')} in {duration(number(result, 'seconds'))}"
+    if memory := number(result, "peak_memory_bytes"):
+        said += f", at most {gigabytes(memory)} of memory"
+    if tokens := number(result, "tokens"):
+        said += f", {int(tokens):,} tokens read"
     return said + " (measured)."
 
 

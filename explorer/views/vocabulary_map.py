@@ -41,9 +41,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from explorer.child import PROJECT_ROOT, Child, end_with_parent, parse, python_module, say
+from explorer.errors import describe
 from explorer.fingerprint import fingerprint, spaced_rows
 
 SHIPPED = PROJECT_ROOT / "assets" / "maps"
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 SKETCH_ROWS = 64
 # Mean cosine of centred sketch rows above which two vocabularies share a layout. 8-bit quantised or bfloat16 rows agree
@@ -76,7 +78,7 @@ def map_folder(key: str, cache_dir: Path, vocabulary: Tensor | None = None) -> P
     found as well; so the name of the folder, not `key`, is what to ask for from then on. A damaged folder counts as
     absent and is replaced by the next build. `key` may come from an address: anything but a fingerprint finds nothing.
     """
-    if not re.fullmatch(r"[0-9a-f]{16}", key):
+    if not _KEY.fullmatch(key):
         return None
     places = (SHIPPED, cache_dir / "maps")
     for place in places:
@@ -85,7 +87,8 @@ def map_folder(key: str, cache_dir: Path, vocabulary: Tensor | None = None) -> P
     if vocabulary is not None:
         for place in places:
             for folder in sorted(place.iterdir()) if place.is_dir() else ():
-                if _is_whole(folder) and _sketch_agrees(folder, vocabulary):
+                # Half of one that a killed process left has another name, and could not be asked for by it.
+                if _KEY.fullmatch(folder.name) and _is_whole(folder) and _sketch_agrees(folder, vocabulary):
                     return folder
     return None
 
@@ -93,8 +96,11 @@ def map_folder(key: str, cache_dir: Path, vocabulary: Tensor | None = None) -> P
 def _is_whole(folder: Path) -> bool:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return (folder / "coords.bin").stat().st_size == meta["n"] * 8 and (folder / "tokens.json").is_file()
-    except (OSError, ValueError, KeyError, TypeError):
+        with (folder / "tokens.json").open("rb") as tokens:
+            tokens.seek(-1, os.SEEK_END)
+            closed = tokens.read() == b"]"  # read in full by the browser only: half of it does not end so
+        return closed and (folder / "coords.bin").stat().st_size == meta["n"] * 8
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -450,8 +456,9 @@ def build_map(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        layout.astype("<f4").tofile(partial / "coords.bin")
-        spaced_rows(vocabulary, SKETCH_ROWS).numpy().astype("<f2").tofile(partial / "sketch.bin")
+        # Not `tofile`: of a full disk it says how many numbers it wrote, not why no more.
+        (partial / "coords.bin").write_bytes(layout.astype("<f4").tobytes())
+        (partial / "sketch.bin").write_bytes(spaced_rows(vocabulary, SKETCH_ROWS).numpy().astype("<f2").tobytes())
         (partial / "tokens.json").write_text(json.dumps(list(tokens), ensure_ascii=False), encoding="utf-8")
         (partial / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if out.exists():  # a damaged one, or another process was faster
@@ -528,14 +535,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.verb == "map":
             vocabulary = load_file(options.vocabulary)["vocabulary"]
             tokens = json.loads(options.tokens.read_text(encoding="utf-8"))
+            # From here on they are needed by nobody, and nobody would remove them should parent and child be killed.
+            options.vocabulary.unlink()
+            options.tokens.unlink()
             build_map(vocabulary, tokens, options.out, options.model_id, progress)
         else:
             given = load_file(options.points)
+            options.points.unlink()  # as above
             layout = build_joint(given["trajectory"].numpy(), given["rows"].numpy(), given["ids"].tolist(), progress)
             if not math.isfinite(layout.trustworthiness):
                 raise ValueError("the run has too few points to be laid out")
             options.out.write_text(json.dumps(layout.__dict__), encoding="utf-8")
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, MemoryError) as error:
+        say(error=describe(error))
+        return 1
+    except ValueError as error:
         say(error=f"{str(error).rstrip('.') or type(error).__name__}.")
         return 1
     return 0
