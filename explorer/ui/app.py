@@ -11,7 +11,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from explorer.settings import Settings
-from explorer.ui import theme, web
+from explorer.ui import shield, theme, web
+from explorer.ui.gate import Gate
 from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
@@ -64,7 +65,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
         Hunts(host, settings.runs_dir),
         Trainings(host, settings.runs_dir),
     )
-    with gr.Blocks(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
+    with Gate(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True) as demo:
         header.layout(page)
         watch.layout(page)
         for key, (number, title, text) in SECTIONS.items():
@@ -90,12 +91,14 @@ def build(settings: Settings) -> tuple[gr.Blocks, dict, Page]:
             page.sessions.leave(request.session_hash)
 
         demo.unload(leave)
-    demo.queue(default_concurrency_limit=8)
+    demo.queue(default_concurrency_limit=8, api_open=False)
+    framed_by = shield.IN_A_SPACE if os.environ.get("SPACE_ID") else shield.ALONE
+    middleware = [Middleware(shield.Shield), Middleware(web.EarlyHead, framed_by=framed_by)]
     password = settings.password.get_secret_value()
     launch = dict(
         auth=("explorer", password) if password else None,
         theme=theme.theme(),
-        app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
+        app_kwargs={"routes": web.routes(host.map_folder), "middleware": middleware},
         max_file_size=MAX_UPLOAD,
         favicon_path=web.FAVICON,
         footer_links=[],
