@@ -14,7 +14,7 @@ import base64
 import hashlib
 import re
 
-from gradio.exceptions import FnIndexInferError
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse

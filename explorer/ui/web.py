@@ -57,7 +57,8 @@ def routes(map_folder) -> list[BaseRoute]:
     def asset(request: Request) -> Response:
         name = request.path_params["name"]
         path = ASSETS / name
-        if not _ASSET.fullmatch(name) or not path.is_file():
+        # A link inside the folder that leads out of it is no asset either.
+        if not _ASSET.fullmatch(name) or not path.is_file() or not path.resolve().is_relative_to(ASSETS):
             return PlainTextResponse("There is no such file.", 404)
         kept = request.url.path.endswith(f"/{BASE}/assets/{name}")
         headers = FOREVER if kept else {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
