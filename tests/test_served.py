@@ -260,6 +260,8 @@ NAMES = (
 )
 # These would go on to sample with the values that they have beside the garbage.
 RUN = ("sample", "whole", "live")
+# Triggers of Gradio's own components: their handlers take no data of an event.
+BUILT_IN = {"click", "load", "unload", "tick", "success", "select", "input", "upload"}
 
 
 def clean(answer: bytes) -> bool:
@@ -281,11 +283,12 @@ def test_garbage_to_every_event_costs_a_sentence(server, caller):
                     assert clean(caller.send(event, data, value, session)), (event["api_name"], data)
             if event["api_name"] in RUN:
                 continue
-            for i, kind in enumerate(event["kinds"]):
-                if kind in ("slider", "number", "radio", "dropdown"):
+            for kind in ("slider", "number", "radio", "dropdown"):
+                if kind in event["kinds"]:
+                    i = event["kinds"].index(kind)
                     data = [*event["first"][:i], value, *event["first"][i + 1 :]]
                     assert clean(caller.send(event, data, {}, session)), (event["api_name"], data)
-            if event["queue"]:
+            if event["queue"] or set(event["on"]) & BUILT_IN:
                 continue
             for name in NAMES:
                 sent = {"rollout": 0, "m": 1, "values": {}, "what": "pause", "job": "x", name: value}

@@ -7,6 +7,7 @@ What it does not do: know what an event means; its handler refuses what is well 
 
 from __future__ import annotations
 
+import html
 import math
 from typing import Any
 
@@ -75,4 +76,5 @@ def _possible(block: gr.blocks.Block, value: Any) -> bool:
 
 
 def _said(sentence: str) -> gr.Error:
-    return gr.Error(sentence, print_exception=False)
+    # Gradio shows it as markup, and it may quote what somebody sent.
+    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
