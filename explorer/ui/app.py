@@ -13,7 +13,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from explorer.settings import Settings
-from explorer.ui import theme, web, zero_gpu
+from explorer.ui import shield, theme, web, zero_gpu
+from explorer.ui.gate import Gate
 from explorer.ui.hunts import Hunts
 from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
@@ -79,9 +80,7 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
         Hunts(host, settings.runs_dir),
         Trainings(host, settings.runs_dir),
     )
-    with gr.Blocks(
-        title="LatentRevise Explorer", analytics_enabled=False, fill_width=True, delete_cache=COPIES_S
-    ) as demo:
+    with Gate(title="LatentRevise Explorer", analytics_enabled=False, fill_width=True, delete_cache=COPIES_S) as demo:
         header.layout(page)
         watch.layout(page)
         for key, (number, title, text) in SECTIONS.items():
@@ -109,12 +108,14 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
         demo.unload(leave)
     # With the Space's name Gradio's script asks huggingface.co and a font server for a banner over the page.
     demo.space_id = None
-    demo.queue(default_concurrency_limit=8)
+    demo.queue(default_concurrency_limit=8, api_open=False)
+    framed_by = shield.IN_A_SPACE if os.environ.get("SPACE_ID") else shield.ALONE
+    middleware = [Middleware(shield.Shield), Middleware(web.EarlyHead, framed_by=framed_by)]
     password = settings.password.get_secret_value()
     launch = dict(
         auth=("explorer", password) if password else None,
         theme=theme.theme(),
-        app_kwargs={"routes": web.routes(host.map_folder), "middleware": [Middleware(web.EarlyHead)]},
+        app_kwargs={"routes": web.routes(host.map_folder), "middleware": middleware},
         # A run of 512 positions × 200 steps of a 4,096-wide model is 1.7 GB; the zips that people pass around are not.
         max_file_size=f"{work.limits.upload}mb",
         state_session_capacity=REMEMBERED,

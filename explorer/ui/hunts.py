@@ -140,7 +140,10 @@ class Hunts:
     def command(self, what: str, job_id: str) -> None:
         """pause, cancel or resume a job. Raises `UserError`."""
         self.host.settings.need_private("steer jobs")
-        {"pause": self.jobs.pause, "cancel": self.jobs.cancel, "resume": self.jobs.go_on}[what](job_id)
+        steer = {"pause": self.jobs.pause, "cancel": self.jobs.cancel, "resume": self.jobs.go_on}
+        if what not in steer:
+            raise UserError(f"A hunt can't be told to {what[:20]!r}: reload the page.")
+        steer[what](job_id)
 
     def audit(self, hunt_id: str, model_name: str) -> None:
         """Audit the rescues of a hunt, as a job. Raises `UserError`."""

@@ -332,7 +332,10 @@ class Trainings:
     def command(self, what: str, job_id: str) -> None:
         """stop, end or resume a job. Raises `UserError`."""
         self.host.settings.need_private("steer jobs")
-        {"stop": self.jobs.pause, "end": self.jobs.cancel, "resume": self.jobs.go_on}[what](job_id)
+        steer = {"stop": self.jobs.pause, "end": self.jobs.cancel, "resume": self.jobs.go_on}
+        if what not in steer:
+            raise UserError(f"A training can't be told to {what[:20]!r}: reload the page.")
+        steer[what](job_id)
 
     # -- looking -----------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from explorer.ui.shield import ALONE, page_policy
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 FAVICON = ASSETS / "favicon.svg"
 MAP_FILES = {"coords.bin", "tokens.json", "meta.json"}
@@ -55,7 +57,8 @@ def routes(map_folder) -> list[BaseRoute]:
     def asset(request: Request) -> Response:
         name = request.path_params["name"]
         path = ASSETS / name
-        if not _ASSET.fullmatch(name) or not path.is_file():
+        # A link inside the folder that leads out of it is no asset either.
+        if not _ASSET.fullmatch(name) or not path.is_file() or not path.resolve().is_relative_to(ASSETS):
             return PlainTextResponse("There is no such file.", 404)
         kept = request.url.path.endswith(f"/{BASE}/assets/{name}")
         headers = FOREVER if kept else {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
@@ -99,13 +102,13 @@ def head() -> str:
 
 
 class EarlyHead:
-    """Puts `head()` into the page as it is sent.
+    """Puts `head()` into the page as it is sent, and the policy for its scripts beside it.
 
     Gradio's own `head` option adds it by script, a second later here; until then the page stands without styles.
     """
 
-    def __init__(self, app: ASGIApp):
-        self.app, self.head = app, head().encode()
+    def __init__(self, app: ASGIApp, framed_by: str = ALONE):
+        self.app, self.head, self.framed_by = app, head().encode(), framed_by
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand everything through but pages, which are held back until they are whole."""
@@ -126,7 +129,9 @@ class EarlyHead:
             if b"</head>" in body:
                 body = body.replace(b"</head>", self.head + b"</head>", 1)
                 headers = [(key, value) for key, value in start["headers"] if key.lower() != b"content-length"]
-                start = {**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+                headers.append((b"content-length", str(len(body)).encode()))
+                headers.append((b"content-security-policy", page_policy(body, self.framed_by).encode()))
+                start = {**start, "headers": headers}
             await send(start)
             await send({"type": "http.response.body", "body": body})
 

@@ -94,10 +94,11 @@ def events(page: Page) -> None:
         first = problems[0]
         session.listed = first.id
         return (
-            gr.Dropdown(choices(problems), value=first.id, info=f"{len(problems)} problems from {Path(path).name}."),
+            # The file's name stands in the notice: here Gradio would read it as Markdown.
+            gr.Dropdown(choices(problems), value=first.id, info=f"{len(problems)} problems from your file."),
             first.question,
             first.answer,
-            info(f"{len(problems)} problems read."),
+            info(f"{len(problems)} problems read from {Path(path).name}."),
         )
 
     cut = len(page.sampling.all())
