@@ -74,7 +74,8 @@ def gathered(claim: Path) -> dict:
         "command": COMMAND,
         "settings": {"max_leak": MAX_LEAK, "per_problem": PER_PROBLEM},
         "hunt": hunted.model_dump(mode="json"),
-        "base": base.model_dump(mode="json"),
+        # The file's name: where it lies on this machine is of no use to others.
+        "base": base.model_dump(mode="json") | {"problems": Path(base.problems).name},
         "arms": arms,
         "pairs": pairs,
     }
