@@ -117,7 +117,13 @@ NURSERY = textwrap.dedent("""
         operation(file if isinstance(file, int) else file.fileno())
         fsync(file)
 
+    def copied(to, *rest):
+        operation(to)
+        return sendfile(to, *rest)
+
     os.fsync = halved
+    sendfile = os.sendfile
+    os.sendfile = copied  # by which Linux copies files
     for moment in range(1, 400):
         folder = root / str(moment)
         folder.mkdir(parents=True)
