@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 # At the end, what runs for open pages has this long to save itself.
@@ -80,6 +81,8 @@ def main() -> None:
                 f"{describe(error) if 'port' not in str(error) else 'That port is taken'}: choose another with --port."
             )
         )
+    # As a container is stopped, and a Space: what runs is saved as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         demo.block_thread()
     finally:
