@@ -243,6 +243,7 @@ def test_upload_events_take_only_what_was_uploaded(server, caller, listener):
 # -- garbage ---------------------------------------------------------------------------------------
 
 GARBAGE = (None, True, -1, 0.5, float("nan"), 1e308, 10**40, "x", "<img>", [], {}, [[[]]], {"a": {"b": [1, None]}})
+SOME = (None, "x", 10**40, [], {"a": {"b": [1, None]}})
 NAMES = (
     "rollout",
     "m",
@@ -288,7 +289,7 @@ def test_garbage_to_every_event_costs_a_sentence(server, caller):
                     i = event["kinds"].index(kind)
                     data = [*event["first"][:i], value, *event["first"][i + 1 :]]
                     assert clean(caller.send(event, data, {}, session)), (event["api_name"], data)
-            if event["queue"] or set(event["on"]) & BUILT_IN:
+            if event["queue"] or set(event["on"]) & BUILT_IN or value not in SOME:
                 continue
             for name in NAMES:
                 sent = {"rollout": 0, "m": 1, "values": {}, "what": "pause", "job": "x", name: value}
