@@ -795,9 +795,9 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        import huggingface_hub
+        from huggingface_hub import constants
 
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         yield server
         server.shutdown()
 
