@@ -4,11 +4,15 @@ with the default one)."""
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
 
+import httpx
 import pytest
 
+from explorer.store import load_run
 from tests.browser.conftest import save_tiny, serving
-from tests.load import load, memory_over, ready, save_smallest
+from tests.load import Page, load, memory_over, ready, save_smallest
 
 VISITORS, LIVE, RUNS = 6, 3, 200
 
@@ -50,3 +54,20 @@ def test_memory_stays_flat_over_200_runs(serve):
     # Until the third look Gradio fills its memory of visitors (explorer/ui/app.py, REMEMBERED). What one visitor would
     # leave behind is 0.5 MB: 60 MB from there on.
     assert seen[-1] - seen[2] < 25, seen
+
+
+def test_a_stopped_app_saves_what_runs(serve):
+    """As a container is stopped: by SIGTERM, in the middle of a revision."""
+    with serve(save_tiny) as server:
+        page = Page.open(server.url, "stopped")
+        asked = {"Rollouts N": 2, "Max new tokens": 32, "Steps K": 30, "Continuations n": 2}
+        with contextlib.suppress(httpx.HTTPError):
+            for _, message in page.stream("lr-whole", "click", asked):
+                if server.process.poll() is None and '"toward_loss"' in json.dumps(message):
+                    server.process.terminate()
+        assert server.process.wait(60) == 128 + signal.SIGTERM
+        trace, trajectory = load_run(server.folders()[0])
+        assert len(trace.before) == 2
+        assert 0 < len(trace.steps) < 30
+        assert len(trajectory) == len(trace.steps) + 1
+        assert "Traceback" not in server.log.read_text()
