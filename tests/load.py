@@ -4,7 +4,7 @@ line.
 A real `app.py` in public mode. Visitors speak Gradio's own protocol over HTTP, as the page's script does, so that what
 is measured is the server and not twenty browsers on its cores:
 - watchers fetch the page and every script and style that it names, then open the recorded runs one after another, with
-  a second's pause between them, until the live ones are done (or for as long as asked);
+  ten seconds' pause between them (they play for that long), until the live ones are done;
 - live visitors press “Play the whole loop” at the same moment, and wait in line.
 
 Then (`--runs`) so many visitors come one after another, run a small loop of a tiny model and leave, while the server's
@@ -38,7 +38,7 @@ from explorer.recorded import recorded_runs
 from tests.browser.conftest import Server, serving
 from tests.conftest import tiny_network, tiny_tokenizer
 
-PAUSE_S = 1.0
+PAUSE_S = 10.0
 # What a live visitor asks for, by the labels on the page: five of them take minutes and not an hour on two cores.
 ASKED = {"Rollouts N": 4, "Max new tokens": 48, "Steps K": 5, "Continuations n": 4}
 SMALL = {"Rollouts N": 2, "Max new tokens": 16, "Steps K": 1, "Continuations n": 1}
@@ -152,7 +152,7 @@ def press_whole(url: str, name: str, changed: dict[str, object]) -> Live:
     return live
 
 
-def watch(url: str, name: str, ended: threading.Event, opened: list[float], pages: list[float]) -> None:
+def watch(url: str, name: str, pause_s: float, ended: threading.Event, opened: list[float], pages: list[float]) -> None:
     """Open the recorded runs one after another until it is over."""
     page = Page.open(url, name)
     pages.append(page.seconds)
@@ -165,10 +165,10 @@ def watch(url: str, name: str, ended: threading.Event, opened: list[float], page
         opened.append(time.perf_counter() - began)
         assert run in answer.text, f"asked for {run}, got {answer.text[:200]}"
         turn += 1
-        ended.wait(PAUSE_S)
+        ended.wait(pause_s)
 
 
-def load(server: Server, visitors: int, live: int, changed: dict[str, object], at_least_s: float = 0.0) -> dict:
+def load(server: Server, visitors: int, live: int, changed: dict[str, object], pause_s: float = PAUSE_S) -> dict:
     """Let them all come at once; what was measured."""
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
@@ -186,7 +186,8 @@ def load(server: Server, visitors: int, live: int, changed: dict[str, object], a
             failed.append(f"{type(error).__name__}: {error}")
 
     watchers = [
-        threading.Thread(target=noted, args=(watch, server.url, f"w{i}", ended, opened, pages)) for i in range(visitors)
+        threading.Thread(target=noted, args=(watch, server.url, f"w{i}", pause_s, ended, opened, pages))
+        for i in range(visitors)
     ]
     players = [threading.Thread(target=noted, args=(press_whole, server.url, f"l{i}", changed)) for i in range(live)]
     began = time.perf_counter()
@@ -194,7 +195,6 @@ def load(server: Server, visitors: int, live: int, changed: dict[str, object], a
         thread.start()
     for thread in players:
         thread.join()
-    ended.wait(max(0.0, at_least_s - (time.perf_counter() - began)))
     ended.set()
     for thread in watchers:
         thread.join()

@@ -35,7 +35,7 @@ def serve(tmp_path):
 def test_watchers_and_players_at_once_are_all_served(serve):
     asked = {"Rollouts N": 4, "Max new tokens": 64, "Steps K": 10, "Continuations n": 4}
     with serve(save_tiny) as server:
-        found = load(server, VISITORS, LIVE, asked)
+        found = load(server, VISITORS, LIVE, asked, pause_s=1.0)
     assert found["failed"] == []
     assert found["succeeded"] == LIVE
     assert found["opened"] >= VISITORS
