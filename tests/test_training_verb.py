@@ -75,6 +75,37 @@ def test_each_method_trains_a_model_that_loads(place, tmp_path, method, adapter,
     assert "is done" in capsys.readouterr().out
 
 
+def test_the_first_update_does_not_wait_for_the_first_look_where_an_adapter_can_be_left_out(
+    place, tmp_path, monkeypatch
+):
+    """And that look sees the model as it was, not what one update made of it."""
+    from explorer.training.watch import HeldOut, Watch
+
+    order, ended, seen = [], Watch.on_step_end, HeldOut.__call__
+
+    def noted_end(self, args, state, control, **rest):
+        order.append(("update", state.global_step))
+        return ended(self, args, state, control, **rest)
+
+    def noted_look(self, network, update):
+        order.append(("look", update))
+        seen(self, network, update)
+
+    monkeypatch.setattr(Watch, "on_step_end", noted_end)
+    monkeypatch.setattr(HeldOut, "__call__", noted_look)
+    texts = {}
+    for adapter in ("lora", "full"):
+        order.clear()
+        more = ["--adapter", adapter, "--learning-rate", 0.05]
+        assert verb(*asked(place, "sft", tmp_path / adapter, *more)) == 0
+        looks = files.read_lines(tmp_path / adapter / files.HELD_OUT_FILE)
+        texts[adapter] = {look["update"]: [one["text"] for one in look["texts"]] for look in looks}
+        first = [("update", 1), ("look", 0)] if adapter == "lora" else [("look", 0), ("update", 1)]
+        assert order == [*first, ("update", 2), ("look", 2), ("update", 3), ("look", 3)]
+    assert texts["lora"][0] == texts["full"][0]
+    assert texts["lora"][3] != texts["lora"][0]
+
+
 def test_sft_takes_its_loss_of_the_traces_tokens_alone(place):
     from explorer.training.common import IGNORED, labelled
     from explorer.training.traces import RESCUED, read_candidates

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, TrainerCallback
 from explorer.records import Problem, Verdict
 from explorer.rollout import JudgeLike
 from explorer.training.folder import HELD_OUT_FILE, METRICS_FILE, Progress, append_line
-from explorer.training.weights import Trainee
+from explorer.training.weights import Trainee, adapted, without_adapter
 
 # Prompts sampled side by side when held-out problems are looked at.
 HELD_OUT_ROWS = 16
@@ -43,17 +43,38 @@ class Watch(TrainerCallback):
         self.folder, self.progress, self.stop, self.tell = folder, progress, stop, tell
         self.look, self.look_every = look, look_every
         self._begun = time.monotonic()
+        self._owed = False
         self.stopped = False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        """The clock starts; a training that begins is looked at before its first update."""
+        """The clock starts. The model is looked at as it was before its first update: now, or, where an adapter is
+        trained that can be left out at any time, after that update, for which nobody then waits."""
         self._begun = time.monotonic()
         if self.look is not None and state.global_step == 0:
-            self.progress.tell(0, "held-out problems", now=True)
-            self.look(model, 0)
+            self._owed = True
+            if not adapted(model):
+                self._first_look(model, state.global_step)
         self.progress.begin(state.global_step)
         if state.is_world_process_zero:
             self.progress.tell(state.global_step, "training", now=True)
+
+    def _first_look(self, model, update: int) -> None:
+        if not self._owed:
+            return
+        self._owed = False
+        self.progress.tell(update, "held-out problems", now=True)
+        with without_adapter(model):
+            self.look(model, 0)
+        self.progress.begin(update)  # what is left is estimated without it
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        """Before each update but the first."""
+        if state.global_step:
+            self._first_look(model, state.global_step)
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        """Of one update, or stopped after the first."""
+        self._first_look(model, state.global_step)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         """After each update."""
@@ -63,6 +84,7 @@ class Watch(TrainerCallback):
             self.tell(f"Update {update} of {state.max_steps}", update / max(1, state.max_steps))
         last = update >= state.max_steps
         if self.look is not None and self.look_every and (update % self.look_every == 0 or last):
+            self._first_look(model, state.global_step)
             self.progress.tell(update, "held-out problems", now=True)
             self.look(model, update)
         if asked_by_any(self.stop.is_set(), args.device) and not last:

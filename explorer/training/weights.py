@@ -165,7 +165,7 @@ def save_trained(network: nn.Module, tokenizer, folder: Path, parent: dict) -> P
     shutil.rmtree(staging, ignore_errors=True)
     with merged(network) as plain:
         plain.save_pretrained(staging)
-    if hasattr(network, "peft_config"):
+    if adapted(network):
         network.save_pretrained(staging / ADAPTER_FOLDER)
     tokenizer.save_pretrained(staging)
     write_atomic(staging / PARENT_FILE, json.dumps(parent, indent=1, ensure_ascii=False).encode())
@@ -178,7 +178,7 @@ def save_trained(network: nn.Module, tokenizer, folder: Path, parent: dict) -> P
 def merged(network: nn.Module) -> Iterator[nn.Module]:
     """The network with its adapter's products added to the weights, for as long as the context lasts; itself where it
     has none."""
-    if not hasattr(network, "peft_config"):
+    if not adapted(network):
         yield network
         return
     network.merge_adapter()
@@ -187,6 +187,17 @@ def merged(network: nn.Module) -> Iterator[nn.Module]:
         yield _Plain(base)
     finally:
         network.unmerge_adapter()
+
+
+def adapted(network: nn.Module) -> bool:
+    """Whether an adapter is trained, beside weights that stay as they are."""
+    return hasattr(network, "peft_config")
+
+
+def without_adapter(network: nn.Module) -> contextlib.AbstractContextManager:
+    """The network as it was before its adapter was trained, for as long as the context lasts; itself where it has
+    none."""
+    return network.disable_adapter() if adapted(network) else contextlib.nullcontext()
 
 
 class _Plain:
