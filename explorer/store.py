@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ from explorer.records import SCHEMA_VERSION, Trace
 TRACE_FILE = "trace.json"
 TRAJECTORY_FILE = "trajectory.safetensors"
 # A trace of 512 positions × 200 steps is about 10 MB; anything near this limit is not one of ours.
+# Between two looks at a run that could not be read.
+SETTLE_S = 0.005
 MAX_TRACE_BYTES = 256 * 2**20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -146,13 +149,15 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
         UserError: no run there, another schema version, or a damaged file; the sentence says which.
     """
     folder = Path(folder)
-    for _ in range(10):
+    for attempt in range(10):
         before = _mark(folder)
         try:
             return _loaded(folder, with_trajectory)
         except (UserError, OSError):
-            # Replaced while it was read: half of it was the older version's.
-            if _mark(folder) == before:
+            # Replaced while it was read: it was not there for a moment, or half of it was the older version's. Twice,
+            # since two versions within a tick of the file system's clock can have one mark.
+            time.sleep(SETTLE_S)
+            if attempt and before is not None and _mark(folder) == before:
                 raise
     return _loaded(folder, with_trajectory)
 
