@@ -149,7 +149,7 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
         UserError: no run there, another schema version, or a damaged file; the sentence says which.
     """
     folder = Path(folder)
-    for attempt in range(10):
+    for attempt in range(20):
         before = _mark(folder)
         try:
             return _loaded(folder, with_trajectory)
