@@ -35,9 +35,9 @@ from explorer.records import SCHEMA_VERSION, Trace
 TRACE_FILE = "trace.json"
 TRAJECTORY_FILE = "trajectory.safetensors"
 # A trace of 512 positions × 200 steps is about 10 MB; anything near this limit is not one of ours.
+MAX_TRACE_BYTES = 256 * 2**20
 # Between two looks at a run that could not be read.
 SETTLE_S = 0.005
-MAX_TRACE_BYTES = 256 * 2**20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

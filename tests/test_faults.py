@@ -55,6 +55,7 @@ from explorer.views import vocabulary_map
 from explorer.views.vocabulary_map import fingerprint, map_folder
 from tests.conftest import FakeJudge, tiny_network, tiny_tokenizer
 from tests.test_hunt import PROBLEMS, hunted, timeless
+from tests.test_jobs import until
 from tests.test_pipeline import told
 from tests.test_sources import FakeNetwork, write_model
 from tests.test_work import CONFIG, PROBLEM, SAMPLING, Host, act
@@ -64,14 +65,6 @@ DEFECT = "inside the explorer"
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to ...")
 NO_MEMORY = [CUDA, CPU, MemoryError()]
-
-
-def until(holds, patience_s=60.0):
-    end = time.monotonic() + patience_s
-    while not (found := holds()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-    return found
 
 
 @contextlib.contextmanager

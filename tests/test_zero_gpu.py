@@ -1,11 +1,9 @@
-"""Actions in a forked process that lends a GPU for a minute: what crosses over is pickled, what comes back is all that
-this process knows. `spaces.GPU` is stood in for by a fork of our own; the real one needs a Space."""
+"""Actions in a call that lends a GPU for a minute: what crosses over is pickled, what comes back is all that the page
+knows. `spaces.GPU` is stood in for; the real one needs a Space."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import struct
 import time
 
 import pytest
@@ -27,32 +25,15 @@ from tests.test_work import CONFIG, PROBLEM, SAMPLING, act, final
 LIMIT_S = 180
 
 
-def forking(duration: float):
-    """As `spaces.GPU(duration=…)` does to a generator function: each call in a forked child, values pickled both
-    ways."""
+def pickling(duration: float):
+    """As `spaces.GPU(duration=…)` does to a generator function, but for the fork: values are pickled both ways. A fork
+    of a process full of threads, as this one is, now and then waits for ever for a lock that one of them held."""
     assert duration == zero_gpu.CALL_S
 
     def decorate(task):
         def call(*arguments):
-            sent = pickle.dumps(arguments)
-            here, there = os.pipe()
-            child = os.fork()
-            if child == 0:  # pragma: no cover
-                code = 1
-                try:
-                    with os.fdopen(there, "wb") as out:
-                        for value in task(*pickle.loads(sent)):
-                            content = pickle.dumps(value)
-                            out.write(struct.pack("<q", len(content)) + content)
-                            out.flush()
-                    code = 0
-                finally:
-                    os._exit(code)
-            os.close(there)
-            with os.fdopen(here, "rb") as values:
-                while head := values.read(8):
-                    yield pickle.loads(values.read(struct.unpack("<q", head)[0]))
-            assert os.waitpid(child, 0)[1] == 0
+            for value in task(*pickle.loads(pickle.dumps(arguments))):
+                yield pickle.loads(pickle.dumps(value))
 
         return call
 
@@ -81,11 +62,16 @@ def work(model_folder, tmp_path):
     while host.loading(settings.model).state == "loading":
         assert time.monotonic() < until
         time.sleep(0.02)
-    zero_gpu.lend(work, forking)
+    threads = torch.get_num_threads()
+    zero_gpu.lend(work, pickling)
     yield work
     zero_gpu.take_back()
+    torch.set_num_threads(threads)
     work.thread.close()
     judge.close()
+    if zero_gpu._borrower is not None:
+        zero_gpu._borrower.judge.close()
+        zero_gpu._borrower = None
 
 
 @pytest.fixture
