@@ -41,6 +41,13 @@ def open_door(host: str, settings) -> str:
     )
 
 
+def stop(number: int, _frame) -> None:
+    """As a container is stopped, and a Space: what runs is saved as after Ctrl-C. Asked again it goes on saving, where
+    a second exit would break into the first."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Build the page, start loading the model in the background, serve until interrupted."""
     options = arguments()
@@ -81,8 +88,7 @@ def main() -> None:
                 f"{describe(error) if 'port' not in str(error) else 'That port is taken'}: choose another with --port."
             )
         )
-    # As a container is stopped, and a Space: what runs is saved as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, stop)
     try:
         demo.block_thread()
     finally:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import time
 
 import httpx
 import pytest
@@ -57,7 +58,7 @@ def test_memory_stays_flat_over_200_runs(serve):
 
 
 def test_a_stopped_app_saves_what_runs(serve):
-    """As a container is stopped: by SIGTERM, in the middle of a revision."""
+    """As a container is stopped: by SIGTERM, in the middle of a revision, and impatiently."""
     with serve(save_tiny) as server:
         page = Page.open(server.url, "stopped")
         asked = {"Rollouts N": 2, "Max new tokens": 32, "Steps K": 30, "Continuations n": 2}
@@ -65,7 +66,11 @@ def test_a_stopped_app_saves_what_runs(serve):
             for _, message in page.stream("lr-whole", "click", asked):
                 if server.process.poll() is None and '"toward_loss"' in json.dumps(message):
                     server.process.terminate()
-        assert server.process.wait(60) == 128 + signal.SIGTERM
+        ends = time.monotonic() + 60
+        while server.process.poll() is None and time.monotonic() < ends:
+            server.process.terminate()
+            time.sleep(0.02)
+        assert server.process.poll() == 128 + signal.SIGTERM
         trace, trajectory = load_run(server.folders()[0])
         assert len(trace.before) == 2
         assert 0 < len(trace.steps) < 30
