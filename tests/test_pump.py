@@ -3,8 +3,10 @@ are plain generators that log when they run."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from contextvars import Context, ContextVar, copy_context
 
 import pytest
 
@@ -289,3 +291,35 @@ def test_closing_lets_what_has_begun_save_itself_and_begins_nothing_of_the_rest(
 def test_looks_are_rare_enough():
     """Those in line wake up a few times a second at most: sixteen of them must not take time from the model."""
     assert pump.LOOK_S >= 0.25
+
+
+def test_work_knows_whose_request_it_is_in_each_of_its_turns(line):
+    """As ZeroGPU's lender asks for it, to count a call to its visitor and not to the Space."""
+    asker = ContextVar("asker")
+    log = []
+
+    def asking(until: float):
+        ends = time.monotonic() + until
+        while time.monotonic() < ends:
+            log.append(asker.get())
+            time.sleep(0.02)
+            yield (asker.get(),)
+
+    def visit(name: str) -> Visitor:
+        context = Context()
+        context.run(asker.set, name)
+        return context.run(lambda: Asking(copy_context(), line, asking(0.6)))
+
+    class Asking(Visitor):
+        def __init__(self, context, *arguments):
+            self.context = context
+            super().__init__(*arguments)
+
+        def run(self):
+            self.context.run(super().run)
+
+    visitors = {name: visit(name) for name in ("ada", "bob")}
+    for name, visitor in visitors.items():
+        assert visitor.end().error is None
+        assert set(visitor.got) == {name}
+    assert [name for name, _ in itertools.groupby(log)][:3] == ["ada", "bob", "ada"], "they had turns"

@@ -4,11 +4,13 @@ knows. `spaces.GPU` is stood in for; the real one needs a Space."""
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 
 import pytest
 import torch
 
+from explorer.errors import UserError
 from explorer.limits import HOME
 from explorer.records import RunStatus, Verdict
 from explorer.settings import Settings
@@ -198,3 +200,24 @@ def test_where_nothing_is_lent_actions_are_as_they_are(work, session):
 
 def test_an_unchanged_part_is_the_same_mark_after_travelling():
     assert pickle.loads(pickle.dumps(Screen(busy=""))).stage is SAME
+
+
+def test_models_are_loaded_by_one_thread_that_stays(model_folder, tmp_path, monkeypatch):
+    """A fork taken while a thread that had multiplied is ending would wait for ever at its next product."""
+    host = ModelHost(Settings(model=str(model_folder), cache_dir=tmp_path, offline=True))
+    threads = []
+
+    def loading(*_):
+        threads.append(threading.current_thread())
+        raise UserError("Not here.")
+
+    monkeypatch.setattr("explorer.ui.models.load_model", loading)
+    for name in ("one", "other"):
+        host.request(name)
+    until = time.monotonic() + LIMIT_S
+    while any(host.loading(name).state == "loading" for name in ("one", "other")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert len(threads) == 2
+    assert len(set(threads)) == 1
+    assert threads[0].is_alive()

@@ -7,6 +7,7 @@ What it does not do: run a model. Handlers do, one after another, through Gradio
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class ModelHost:
         self.settings = settings
         self._known: OrderedDict[str, Loading] = OrderedDict()
         self._lock = threading.Lock()
-        self._one_at_a_time = threading.Lock()
+        self._asked: queue.SimpleQueue[tuple[str, Loading]] = queue.SimpleQueue()
+        self._loader: threading.Thread | None = None
 
     def request(self, name: str) -> Loading:
         """Begin to load a model unless it is there or on its way; a failed one is tried again. One that may not be
@@ -56,7 +58,10 @@ class ModelHost:
             entry = self._known.get(name)
             if entry is None or entry.state == "failed":
                 entry = self._known[name] = Loading()
-                threading.Thread(target=self._load, args=(name, entry), daemon=True).start()
+                self._asked.put((name, entry))
+                if self._loader is None:
+                    self._loader = threading.Thread(target=self._work, name="loader", daemon=True)
+                    self._loader.start()
             self._known.move_to_end(name)
             return entry
 
@@ -77,17 +82,23 @@ class ModelHost:
             )
         return entry.model
 
+    def _work(self) -> None:
+        # This thread stays, one model after another. On ZeroGPU this process is forked, often as soon as the model is
+        # there, and in a fork taken while a thread that had multiplied is ending, MKL's next product waits for ever
+        # (3 forks of 9; none of 100 where the thread lives on or ended 10 ms ago).
+        while True:
+            self._load(*self._asked.get())
+
     def _load(self, name: str, entry: Loading) -> None:
         def progress(fraction: float | None, message: str) -> None:
             entry.progress, entry.message = fraction, message
 
-        with self._one_at_a_time:
-            try:
-                entry.model = load_model(self.settings, name, progress)
-                entry.state, entry.progress, entry.message = "ready", 1.0, ""
-            except BaseException as error:
-                entry.state, entry.progress, entry.message = "failed", None, describe(error)
-                return
+        try:
+            entry.model = load_model(self.settings, name, progress)
+            entry.state, entry.progress, entry.message = "ready", 1.0, ""
+        except BaseException as error:
+            entry.state, entry.progress, entry.message = "failed", None, describe(error)
+            return
         self._forget_old()
         self._begin_map(entry)
 

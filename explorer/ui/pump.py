@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ class _NotNow:
 
 
 NOT_NOW: Any = _NotNow()
+_ENDED: Any = object()
 
 
 class LeftLine(Exception):
@@ -63,6 +65,8 @@ class _Job:
     merge: Callable[[Any, Any], Any]
     name: str
     quick: bool
+    # Of the thread that drains it: whose request this is, for what is asked of Gradio (or of a lender) on the way.
+    context: Context = field(default_factory=copy_context)
     waiting: list[Any] = field(default_factory=list)
     begun: bool = False
     done: bool = False
@@ -253,7 +257,7 @@ class ModelThread:
         """Run a job until it is done (true) or has to rest."""
         job.asleep_until = 0.0
         try:
-            for value in job.source:
+            while (value := job.context.run(next, job.source, _ENDED)) is not _ENDED:
                 if value is NOT_NOW:
                     job.asleep_until = time.monotonic() + NAP_S
                     return False

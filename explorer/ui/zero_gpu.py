@@ -17,7 +17,9 @@ train: the page gives the command.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
+import os
 import re
 import tempfile
 import time
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 # A free visitor's call may last a minute. Work is told to stop in time to save itself.
 CALL_S, SAVING_S = 60, 10.0
+# A worker that is still at it then waits for something that will not come, and ends.
+HUNG_S = CALL_S + 2 * SAVING_S
+BROKE_OFF = "The Space took its GPU back too early: try again with fewer rollouts, tokens or steps."
 # Of a session's values these stay where they are.
 _OWN = ("id", "run", "opened", "rival", "running", "stop", "touched", "previous", "refused", "problems", "listed")
 
@@ -133,8 +138,9 @@ class _Host:
         return (model.info.fingerprint if there else None), status
 
 
-# The work of the process that lends; a fork finds it here.
+# The work of the process that lends, and that process; a fork finds it here.
 _lender: Work | None = None
+_lender_id = 0
 _call: Callable[..., Iterator[Any]] | None = None
 # In a forked worker: its own work, kept for its next call.
 _borrower: Work | None = None
@@ -142,8 +148,8 @@ _borrower: Work | None = None
 
 def lend(work: Work, gpu: Callable[..., Any]) -> None:
     """Let the actions of `work` run where `gpu` (`spaces.GPU`) puts them."""
-    global _lender, _call
-    _lender, _call = work, gpu(duration=CALL_S)(_on_gpu)
+    global _lender, _lender_id, _call
+    _lender, _lender_id, _call = work, os.getpid(), gpu(duration=CALL_S)(_on_gpu)
 
 
 def take_back() -> None:
@@ -184,11 +190,13 @@ def _away(work: Work, session: Session, name: str, arguments: tuple, options: di
                 if session.stop.is_set():
                     sign.set()
         except gr.Error as error:
+            if "worker" in str(error.title):
+                raise UserError(BROKE_OFF) from error
             # Of the lender: no GPU free, this visitor's minutes used up. Its text may hold HTML.
             text = re.sub(r"<[^>]*>", "", str(error.message)).strip().rstrip(".")
             raise UserError(f"The Space lends no GPU now ({text}): try again later; recorded runs play.") from error
     if back is None:
-        raise UserError("The Space took its GPU back too early: try again with fewer rollouts, tokens or steps.")
+        raise UserError(BROKE_OFF)
     back.into(session, work.runs_dir)
     if back.failed:
         raise UserError(back.failed)
@@ -206,6 +214,10 @@ def _on_gpu(
     stop = Flag(sign, time.monotonic() + CALL_S - SAVING_S)
     session = Session("", "", stop=stop)
     failed, begun = "", False
+    forked = os.getpid() != _lender_id
+    if forked:
+        # Kept in C: it needs no lock that a fork may have inherited locked. The stacks are in the Space's log then.
+        faulthandler.dump_traceback_later(HUNG_S, exit=True)
     try:
         # OpenMP's threads do not survive a fork: with more than one the first product would wait for ever.
         torch.set_num_threads(1)
@@ -224,6 +236,9 @@ def _on_gpu(
                 yield screen
     except Exception as error:
         failed = describe(error)
+    finally:
+        if forked:
+            faulthandler.cancel_dump_traceback_later()
     late = stop.late and not failed
     yield Parcel.of(session, failed=failed, late=late) if begun else replace(parcel, failed=failed)
 
