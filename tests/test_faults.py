@@ -1171,6 +1171,6 @@ def test_every_test_that_the_table_of_faults_names_exists():
 
 def test_every_test_of_faults_stands_in_the_table():
     table = TABLE.read_text(encoding="utf-8")
-    for file in ("test_faults.py", "browser/test_faults.py"):
+    for file in ("test_faults.py", "browser/test_faults.py", "test_untrusted.py", "test_served.py"):
         for name in re.findall(r"^def (test_\w+)\(", (TABLE.parent / file).read_text(encoding="utf-8"), re.M):
             assert f"`{file}::{name}`" in table or "table" in name, name
