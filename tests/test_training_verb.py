@@ -19,6 +19,7 @@ from explorer.jobs import PROJECT_ROOT
 from explorer.model import LanguageModel
 from explorer.store import load_run, save_run
 from explorer.training import folder as files
+from explorer.training.common import order
 from explorer.training.weights import PARENT_FILE
 from tests.tiny_training import QUESTIONS, saved_model, saved_runs
 
@@ -59,6 +60,11 @@ def test_each_method_trains_a_model_that_loads(place, tmp_path, method, adapter,
     result = files.read_json(out / files.RESULT_FILE)
     assert (result["state"], result["updates"]) == ("done", 3)
     assert result["peak_memory_bytes"] > 50_000_000
+    if method == "sft":
+        rows = files.read_rows(out)
+        lengths = [len(row.prompt_ids) + len(row.completion_ids) + row.finished for row in rows]
+        assert result["tokens"] == sum(lengths[at] for at in order(len(rows), 3 * 2, 0))
+    assert result["tokens"] > 3 * 2 * min(len(row.prompt_ids) for row in files.read_rows(out))
     parent = files.read_json(out / files.MODEL / PARENT_FILE)
     assert parent["parent"]["id"] == "tiny"
     before = LanguageModel.load(place / "tiny", id="a")
@@ -182,9 +188,12 @@ def test_an_interrupt_keeps_a_checkpoint_and_the_same_command_goes_on(place, tmp
     torn = out / files.CHECKPOINTS / "checkpoint-399"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"global_step": 399}')
+    undone = out / files.CHECKPOINTS / files.COMPLETIONS / "completions_00399.parquet"
+    undone.parent.mkdir()
+    undone.touch()
     before = files.checkpoints(out)[-1][0]
     process = started(place, out, "--held-out-count", 0)
-    until(lambda: not torn.exists() and updates(out) > before + 1, process)
+    until(lambda: not torn.exists() and not undone.exists() and updates(out) > before + 1, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
@@ -216,6 +225,22 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
     a, b = (load_file(out / files.MODEL / "model.safetensors") for out in (whole, parts))
     assert a.keys() == b.keys()
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    read = [files.read_json(out / files.RESULT_FILE)["tokens"] for out in (whole, parts)]
+    assert read[0] == read[1] > 0
+
+
+def test_groups_of_updates_that_a_kill_undid_are_forgotten(tmp_path):
+    folder = tmp_path / files.CHECKPOINTS / files.COMPLETIONS
+    folder.mkdir(parents=True)
+    for number in (1, 2, 9, 10, 11):
+        (folder / f"completions_{number:05d}.parquet").touch()
+    (folder / "README.md").touch()
+    files.forget_completions_after(tmp_path, 9)
+    assert [number for number, _ in files.completion_files(tmp_path)] == [1, 2, 9]
+    assert (folder / "README.md").exists()
+    files.forget_completions_after(tmp_path, -1)
+    assert files.completion_files(tmp_path) == []
+    files.forget_completions_after(tmp_path / "not there", 0)
 
 
 def test_a_kill_after_the_last_checkpoint_makes_no_further_update(place, tmp_path, monkeypatch):
@@ -244,8 +269,6 @@ def test_a_kill_after_the_last_checkpoint_makes_no_further_update(place, tmp_pat
 
 
 def test_every_update_has_its_whole_batch():
-    from explorer.training.common import order
-
     found = order(5, 28, seed=1)
     assert len(found) == 28
     assert [sorted(found[at : at + 5]) for at in range(0, 25, 5)] == [[0, 1, 2, 3, 4]] * 5

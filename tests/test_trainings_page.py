@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,9 +24,11 @@ from explorer.settings import read_settings
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
 from explorer.training.folder import read_lines
 from explorer.training.traces import read_candidates
-from explorer.ui.training_after import measures
+from explorer.ui.models import ModelHost
+from explorer.ui.training_after import measures, set_slug
 from explorer.ui.trainings import PRESETS, RECORDED, Trainings, need_own
 from tests.conftest import tiny_model
+from tests.tiny_training import saved_model, saved_runs
 
 # Writes what a training writes, an update at a time; stops at SIGINT with 130, goes on where it was.
 STAND_IN = textwrap.dedent("""
@@ -274,6 +277,15 @@ def _evaluated(trainings, name):
     assert "pass@1 +50.0 points" in sides["comparison"]
 
 
+def test_sets_of_one_stem_are_measured_in_folders_of_their_own():
+    names = ["bank", "sum", "openai/gsm8k:test", "other/gsm8k:test", "gym:chain_sum"]
+    names += [f"runs/problem-sets/{'a-long-name-of-a-file' * 2}-{mark * 10}.jsonl" for mark in "ab"]
+    slugs = [set_slug(name) for name in names]
+    assert slugs[:2] == ["bank", "sum"]
+    assert len(set(slugs)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,32}", slug) for slug in slugs)
+
+
 def evaluation(hits):
     """Of three problems, of which the stand-in trains on the last."""
     names = ["sum-00", "sum-02", "sum-10"]
@@ -291,6 +303,27 @@ def evaluation(hits):
         loops=counted(0, 6),
         cut_off=counted(1, 6),
     )
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+def test_each_method_is_launched_from_the_page_for_real(tmp_path, method):
+    """TRL in a process of its own, by the command that the page shows."""
+    saved_model(tmp_path / "tiny")
+    saved_runs(tmp_path / "tiny", tmp_path / "runs")
+    settings = read_settings(model=str(tmp_path / "tiny"), device="cpu", cache_dir=tmp_path / "cache")
+    models = ModelHost(settings)
+    until(lambda: models.loading(settings.model).state != "loading")
+    trainings = Trainings(models, tmp_path / "runs")
+    values = trainings.form()["presets"][method]
+    values = {**values, "updates": 2, "batch": 1, "group": 2, "max_new_tokens": 8, "held_out": 0, "sources": ["runs"]}
+    plan = trainings.plan(values, settings.model)
+    assert not plan.get("blocked"), plan["blocked"]
+    name = trainings.start(values, settings.model)
+    done = ended(trainings, name)
+    assert done["job"]["state"] == "done", done["log"]
+    assert done["measured"].startswith("2 updates")
+    assert "tokens read" in done["measured"]
+    assert trainings.after.model_folder(name) == (trainings.root / name / "model").absolute()
 
 
 def test_problems_that_were_trained_on_are_counted_apart():

@@ -18,6 +18,9 @@ from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
 
 IGNORED = -100
+# The other processes wait at their next update while the first one looks at held-out problems; torch's own limit for
+# that, half an hour, would end the run.
+PATIENCE_S = 24 * 3600
 
 
 def order(rows: int, wanted: int, seed: int) -> list[int]:
@@ -74,6 +77,7 @@ def settings(request: TrainRequest, folder: Path, device: torch.device) -> dict[
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": cuda,
         "ddp_find_unused_parameters": False,
+        "ddp_timeout": PATIENCE_S,
     }
 
 

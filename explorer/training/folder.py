@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -39,6 +40,7 @@ TRAINING_FILE, DATA_FILE, METRICS_FILE, HELD_OUT_FILE = "training.json", "data.j
 QUESTIONS_FILE = "questions.json"
 PROGRESS_FILE, RESULT_FILE = "progress.json", "result.json"
 CHECKPOINTS, MODEL, COMPLETIONS = "checkpoints", "model", "completions"
+_COMPLETION_FILE = re.compile(r"completions_(\d+)\.parquet")
 PROGRESS_S = 0.3
 
 
@@ -165,6 +167,25 @@ def forget_after(path: Path, update: int) -> None:
     if path.exists():
         kept = [line for line in read_lines(path) if line["update"] <= update]
         write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())
+
+
+def completion_files(folder: Path) -> list[tuple[int, Path]]:
+    """TRL's files of sampled groups as (update, file), oldest first: it writes them beside its checkpoints."""
+    found = ((_COMPLETION_FILE.fullmatch(path.name), path) for path in (folder / CHECKPOINTS / COMPLETIONS).glob("*"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def forget_completions_after(folder: Path, update: int) -> None:
+    """Remove the sampled groups of later updates: a resumed training samples these again, and may be stopped first."""
+    for number, path in completion_files(folder):
+        if number > update:
+            path.unlink(missing_ok=True)
+
+
+def tokens_read(folder: Path) -> int:
+    """Tokens that the updates until now have read, prompts included, as the trainer counts them; 0 before the first."""
+    counts = [line.get("num_tokens") for line in read_lines(folder / METRICS_FILE)]
+    return next((int(count) for count in reversed(counts) if isinstance(count, int | float)), 0)
 
 
 class Progress:

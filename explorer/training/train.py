@@ -212,6 +212,9 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
         )
     watch = Watch(out, progress, stop, tell, look, request.eval_every)
     trainer = _trainer(asked, material, trainee, out, watch, judge)
+    if request.method is not Method.GRPO and resume:
+        # SFT's and DPO's trainers begin to count anew; GRPO's count comes back with the state.
+        trainer._total_train_tokens = files.tokens_read(out)
     if rank == 0:
         progress.tell(resume[0] if resume else 0, "preparing", now=True)
     try:
@@ -292,6 +295,7 @@ def _resume_from(out: Path, rank: int) -> tuple[int, Path] | None:
         files.put_aside(files.incomplete(out))
         for name in (files.METRICS_FILE, files.HELD_OUT_FILE):
             files.forget_after(out / name, last[0] if last else -1)
+        files.forget_completions_after(out, last[0] if last else -1)
     return last
 
 
@@ -304,7 +308,7 @@ def _result(out: Path, state: str, trainer, begun: float, message: str = "") -> 
         "updates": trainer.state.global_step,
         "seconds": round(time.monotonic() - begun + spent_before, 1),
         "peak_memory_bytes": peak_memory(),
-        "tokens": int(trainer.state.num_input_tokens_seen or 0),
+        "tokens": files.tokens_read(out),
         "message": message,
     }
     write_atomic(out / files.RESULT_FILE, json.dumps(values, indent=1, ensure_ascii=False).encode())

@@ -8,6 +8,7 @@ What it does not do: evaluate (`training/evaluate.py`), lay out anything.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -34,7 +35,6 @@ LIMITS = {"rollouts": (1, 256), "limit": (1, 100_000)}
 KEPT = 32
 # Rows of the last sampled completions that are shown.
 SAMPLED = 16
-COMPLETION_FILES = re.compile(r"completions_\d+\.parquet")
 
 
 class After:
@@ -116,7 +116,7 @@ class After:
                 raise UserError(f"{said} can't be {str(value)[:20]!r}: use a whole number from {least} to {most:,}.")
             numbers[name] = value
         problems = set_name(str(asked.get("problems") or "bank"), self.runs_dir)
-        how = f"{_slug(Path(problems).stem)}-{numbers['rollouts']}x{numbers.get('limit', 'all')}"
+        how = f"{set_slug(problems)}-{numbers['rollouts']}x{numbers.get('limit', 'all')}"
         folder = self.root / f"{training if side == TRAINED else _of(config)}--{how}"
         name = Path(model) if side == TRAINED else Path(self.parent(config)).expanduser()
         chosen = written(name) if name.is_dir() else self.parent(config)
@@ -259,17 +259,8 @@ def _apart(one: Evaluation, trained_on: frozenset[str] | None) -> tuple[dict[str
 
 def last_sampled(folder: Path) -> list[dict[str, Any]]:
     """Rows of the completions that were sampled last."""
-    paths = completion_files(folder)
-    return list(_rows(paths[-1])[-SAMPLED:]) if paths else []
-
-
-def completion_files(folder: Path) -> list[Path]:
-    """TRL's files of sampled completions, oldest first: it writes them beside its checkpoints."""
-    found = [
-        *(folder / files.COMPLETIONS).glob("*.parquet"),
-        *folder.glob(f"{files.CHECKPOINTS}/completions/*.parquet"),
-    ]
-    return sorted((path for path in found if COMPLETION_FILES.fullmatch(path.name)), key=lambda path: path.name)
+    found = files.completion_files(folder)
+    return list(_rows(found[-1][1])[-SAMPLED:]) if found else []
 
 
 def _rows(path: Path) -> tuple[dict[str, Any], ...]:
@@ -312,6 +303,15 @@ def _about(one: Evaluation) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:32] or "problems"
+
+
+def set_slug(problems: str) -> str:
+    """A problem set in the name of a folder: the bank and its families as they are called, files and datasets with a
+    few digits of their whole name's hash, since two may have one stem."""
+    stem = Path(problems).stem
+    if stem == problems:
+        return _slug(problems)
+    return f"{_slug(stem)[:21]}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
 
 
 def _of(config: files.TrainingConfig) -> str:

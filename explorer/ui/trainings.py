@@ -33,7 +33,7 @@ from explorer.training.request import Inject, Method, Sampler, TrainRequest, rea
 from explorer.training.traces import RESCUED, TrainingTrace, choose, read_candidates, read_filter
 from explorer.ui.hunts import model_options, written_model
 from explorer.ui.models import ModelHost
-from explorer.ui.training_after import After, completion_files, last_sampled
+from explorer.ui.training_after import After, last_sampled
 from explorer.views.train import form_payload, group_payload, plan_payload
 from explorer.views.train_progress import curves_payload, status_payload
 from explorer.vllm_rollouts import installed
@@ -448,6 +448,6 @@ def _config(folder: Path | None) -> files.TrainingConfig | None:
 def _mark(folder: Path) -> str:
     """Another one whenever the curves are others."""
     names = (files.TRAINING_FILE, files.METRICS_FILE, files.HELD_OUT_FILE)
-    paths = [*(folder / name for name in names), *completion_files(folder)[-1:]]
+    paths = [*(folder / name for name in names), *(path for _, path in files.completion_files(folder)[-1:])]
     stats = [path.stat() for path in paths if path.exists()]
     return f"{sum(stat.st_size for stat in stats)}-{max((stat.st_mtime_ns for stat in stats), default=0)}"
