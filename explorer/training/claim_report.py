@@ -10,6 +10,7 @@ What it does not do: run anything (`claim.py`).
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -108,7 +109,8 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
 
 
 def training_figures(folders: Sequence[Path]) -> dict:
-    """What these trainings had and took; the first one's rows, the mean of the rest."""
+    """What these trainings had and took; the first one's rows, the median of the seconds (one that was interrupted, or
+    had other work beside it, says nothing), the mean of the rest."""
     config = files.read_config(folders[0])
     rows = Counter(row.origin for row in files.read_rows(folders[0]))
     results = [files.read_json(folder / files.RESULT_FILE) for folder in folders]
@@ -119,7 +121,7 @@ def training_figures(folders: Sequence[Path]) -> dict:
         "learning_rate": config.request.rate,
         "own_rows": rows[OWN],
         "rescued_rows": rows[RESCUED],
-        "seconds": _mean([result.get("seconds", 0.0) for result in results]),
+        "seconds": round(statistics.median(result.get("seconds", 0.0) for result in results), 1),
         "peak_memory_bytes": max(result.get("peak_memory_bytes", 0) for result in results),
     }
     if any("frac_reward_zero_std" in line for line in lines):
@@ -198,7 +200,7 @@ def words(figures: dict) -> list[str]:
         "## What each training had",
         "",
         "| training | updates × batch | learning rate | own rollouts | rescued | groups without signal "
-        "| rescued members entered | time | memory |",
+        "| rescued members entered | time, median | memory |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in figures["arms"].values():
