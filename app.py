@@ -41,10 +41,15 @@ def open_door(host: str, settings) -> str:
     )
 
 
+def hear_no_more() -> None:
+    """Whoever asks again, impatiently, does not break into the saving."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stop(number: int, _frame) -> None:
-    """As a container is stopped, and a Space: what runs is saved as after Ctrl-C. Asked again it goes on saving, where
-    a second exit would break into the first."""
-    signal.signal(number, signal.SIG_IGN)
+    """As a container is stopped, and a Space: what runs is saved as after Ctrl-C."""
+    hear_no_more()
     sys.exit(128 + number)
 
 
@@ -92,6 +97,7 @@ def main() -> None:
     try:
         demo.block_thread()
     finally:
+        hear_no_more()
         if janitor is not None:
             janitor.close()
         page.host.close()

@@ -24,6 +24,7 @@ def space(tmp_path_factory):
     """The app on a tiny model; what it was lent is in `lent.jsonl` beside its log."""
     folder = tmp_path_factory.mktemp("lent")
     save(folder / "tiny")
+    (folder / "lent.jsonl").touch()
     environment = {
         "SPACES_ZERO_GPU": "1",
         "PYTHONPATH": str(ROOT / "tests" / "space"),
@@ -51,8 +52,10 @@ def press_whole(server, name: str, header: str = "") -> tuple[float, dict, str]:
     return seconds, last, json.dumps([message for _, message in told])
 
 
-def test_forks_compute_from_the_first_call_on_and_come_back(space):
-    for turn in range(4):
+def test_forks_compute_and_come_back(space):
+    """Hangs of a fork are rarer than these calls; what brings them about is tested in `test_zero_gpu.py`."""
+    before = len(space.folders())
+    for turn in range(2):
         seconds, last, said = press_whole(space, f"calls{turn}")
         assert last.get("success"), said[-2000:]
         assert seconds < LIMIT_S
@@ -60,14 +63,15 @@ def test_forks_compute_from_the_first_call_on_and_come_back(space):
         assert (len(trace.before), len(trace.steps)) == (2, 3)
         assert len(trace.after) == 6
         assert len(trajectory) == 4
-    assert len(space.folders()) == 4
+    assert len(space.folders()) == before + 2
     assert "Traceback" not in space.log.read_text()
 
 
 def test_a_call_is_asked_for_in_its_visitors_name(space):
     before = len(lent(space))
     for name in ("ada", "bob"):
-        press_whole(space, name, header=name)
+        _, last, said = press_whole(space, name, header=name)
+        assert last.get("success"), said[-2000:]
     calls = lent(space)[before:]
     assert {call["header"] for call in calls} == {"ada", "bob"}
     assert {call["duration"] for call in calls} == {60}

@@ -278,10 +278,11 @@ def _evaluated(trainings, name):
 
 
 def test_sets_of_one_stem_are_measured_in_folders_of_their_own():
-    names = ["bank", "sum", "openai/gsm8k:test", "other/gsm8k:test", "gym:chain_sum"]
+    names = ["bank", "sum", "two-step", "reasoning-gym:chain_sum", "datasets:openai/gsm8k:test"]
+    names += ["datasets:other/gsm8k:test", "datasets:gsm8k:train[:50%]", "datasets:gsm8k:train[50%:]"]
     names += [f"runs/problem-sets/{'a-long-name-of-a-file' * 2}-{mark * 10}.jsonl" for mark in "ab"]
     slugs = [set_slug(name) for name in names]
-    assert slugs[:2] == ["bank", "sum"]
+    assert slugs[:3] == names[:3]
     assert len(set(slugs)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9-]{1,32}", slug) for slug in slugs)
 

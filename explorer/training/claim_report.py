@@ -110,7 +110,7 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
 
 def training_figures(folders: Sequence[Path]) -> dict:
     """What these trainings had and took; the first one's rows, the median of the seconds (one that was interrupted, or
-    had other work beside it, says nothing), the mean of the rest."""
+    had other work beside it, says nothing), the most of the memory, the mean of the rest."""
     config = files.read_config(folders[0])
     rows = Counter(row.origin for row in files.read_rows(folders[0]))
     results = [files.read_json(folder / files.RESULT_FILE) for folder in folders]

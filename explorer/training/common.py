@@ -18,8 +18,8 @@ from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
 
 IGNORED = -100
-# The other processes wait at their next update while the first one looks at held-out problems; torch's own limit for
-# that, half an hour, would end the run.
+# The other processes wait at their next update while the first one looks at held-out problems; the usual limit for
+# that, half an hour, would end the run. Transformers hands this on for GPUs only: on a CPU half an hour it stays.
 PATIENCE_S = 24 * 3600
 
 

@@ -87,7 +87,11 @@ class ModelHost:
         # there, and in a fork taken while a thread that had multiplied is ending, MKL's next product waits for ever
         # (3 forks of 9; none of 100 where the thread lives on or ended 10 ms ago).
         while True:
-            self._load(*self._asked.get())
+            name, entry = self._asked.get()
+            try:
+                self._load(name, entry)
+            except BaseException:  # the next model is still to be loaded
+                log.exception("after %s was loaded", name)
 
     def _load(self, name: str, entry: Loading) -> None:
         def progress(fraction: float | None, message: str) -> None:

@@ -306,12 +306,11 @@ def _slug(text: str) -> str:
 
 
 def set_slug(problems: str) -> str:
-    """A problem set in the name of a folder: the bank and its families as they are called, files and datasets with a
-    few digits of their whole name's hash, since two may have one stem."""
-    stem = Path(problems).stem
-    if stem == problems:
-        return _slug(problems)
-    return f"{_slug(stem)[:21]}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
+    """A problem set in the name of a folder: the bank and its families as they are called, all others with a few digits
+    of their whole name's hash, since two may differ in what a folder's name leaves out."""
+    if re.fullmatch(r"[A-Za-z0-9-]{1,32}", problems):
+        return problems
+    return f"{_slug(Path(problems).stem)[:21]}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
 
 
 def _of(config: files.TrainingConfig) -> str:

@@ -17,6 +17,7 @@ train: the page gives the command.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import os
@@ -216,31 +217,34 @@ def _on_gpu(
     failed, begun = "", False
     forked = os.getpid() != _lender_id
     if forked:
-        # Kept in C: it needs no lock that a fork may have inherited locked. The stacks are in the Space's log then.
-        faulthandler.dump_traceback_later(HUNG_S, exit=True)
+        # When it fires it is C, and waits for no lock that the fork inherited. The stacks are in the Space's log then.
+        with contextlib.suppress(AttributeError, ValueError, RuntimeError):  # no log to write to
+            faulthandler.dump_traceback_later(HUNG_S, exit=True)
     try:
-        # OpenMP's threads do not survive a fork: with more than one the first product would wait for ever.
-        torch.set_num_threads(1)
-        work = _borrowed(dtype)
-        for key, value in parcel.values.items():
-            setattr(session, key, value)
-        if parcel.own:
-            embeddings = None if parcel.trajectory is None else torch.from_numpy(parcel.trajectory)
-            session.run = Run.reopen(work.host.need(""), parcel.trace, embeddings)
-        elif parcel.trace is not None:
-            session.opened = _Brought(parcel.opened_id, parcel.trace, Path(), embeddings=parcel.trajectory)
-        begun = True
-        # The plain action: here nothing is lent further.
-        for screen in getattr(work, name)(session, *arguments, **options):
-            if isinstance(screen, Screen):
-                yield screen
-    except Exception as error:
-        failed = describe(error)
+        try:
+            # OpenMP's threads do not survive a fork: with more than one the first product would wait for ever.
+            torch.set_num_threads(1)
+            work = _borrowed(dtype)
+            for key, value in parcel.values.items():
+                setattr(session, key, value)
+            if parcel.own:
+                embeddings = None if parcel.trajectory is None else torch.from_numpy(parcel.trajectory)
+                session.run = Run.reopen(work.host.need(""), parcel.trace, embeddings)
+            elif parcel.trace is not None:
+                session.opened = _Brought(parcel.opened_id, parcel.trace, Path(), embeddings=parcel.trajectory)
+            begun = True
+            # The plain action: here nothing is lent further.
+            for screen in getattr(work, name)(session, *arguments, **options):
+                if isinstance(screen, Screen):
+                    yield screen
+        except Exception as error:
+            failed = describe(error)
+        late = stop.late and not failed
+        back = Parcel.of(session, failed=failed, late=late) if begun else replace(parcel, failed=failed)
     finally:
         if forked:
             faulthandler.cancel_dump_traceback_later()
-    late = stop.late and not failed
-    yield Parcel.of(session, failed=failed, late=late) if begun else replace(parcel, failed=failed)
+    yield back
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ error" when the fork dies.
 
 It also notes each call's request, as the hub does to know whose minutes it takes: one line of JSON into the file that
 LENT_CALLS names. A visitor who sends the header `x-stand-in: hang` gets a worker that waits for ever; so that no test
-waits long with it, the app's own limit for such a worker is LENT_HUNG_S seconds.
+waits long with it, the app's own limit is LENT_HUNG_S seconds in that worker.
 
 What it does not do: schedule, use a worker again, or touch a GPU.
 """
@@ -28,9 +28,6 @@ def GPU(duration: float):
     """Decorates a generator function that needs the GPU for so many seconds."""
 
     def decorate(task):
-        if limit := os.environ.get("LENT_HUNG_S"):
-            task.__globals__["HUNG_S"] = float(limit)
-
         def call(*arguments):
             request = LocalContext.request.get(None)
             header = request.headers.get(HEADER, "") if request else None
@@ -55,6 +52,8 @@ def GPU(duration: float):
 
 def _in_the_fork(task, sent: bytes, there: int, hang: bool) -> None:
     code = 1
+    if hang:
+        task.__globals__["HUNG_S"] = float(os.environ["LENT_HUNG_S"])
 
     def iterate() -> None:
         nonlocal code
