@@ -154,11 +154,11 @@ def tiny_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def save_tiny(folder: Path) -> None:
+def save_tiny(folder: Path, layers: int = 5) -> None:
     """Write a random Llama with the tests' tokenizer, as `save_pretrained` does.
 
-    Small beside any real model, yet so large (5 million weights) that its time goes into matrix products and a step
-    lasts long enough to be interrupted.
+    Small beside any real model, yet so large (a million weights a layer) that its time goes into matrix products and a
+    step lasts long enough to be interrupted.
     """
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -169,7 +169,7 @@ def save_tiny(folder: Path) -> None:
             vocab_size=len(tokenizer),
             hidden_size=256,
             intermediate_size=1024,
-            num_hidden_layers=5,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             max_position_embeddings=1024,
             initializer_range=0.05,

@@ -21,7 +21,7 @@ from explorer.records import RunStatus
 from explorer.store import load_run
 
 from . import screen as s
-from .conftest import serving
+from .conftest import save_tiny, serving
 
 pytestmark = pytest.mark.browser
 
@@ -95,15 +95,24 @@ def line_to(server):
         line.close()
 
 
-def app(folder, tiny_folder):
+@pytest.fixture(scope="module")
+def slow_folder(tmp_path_factory):
+    """A model that takes seconds for its steps: the tests' usual one was done with them before a browser that draws
+    beside other work had shown three."""
+    folder = tmp_path_factory.mktemp("models") / "slow"
+    save_tiny(folder, layers=40)
+    return folder
+
+
+def app(folder, slow_folder):
     # No turns: another page has the model only when it was given back.
-    environment = {"LATENTREVISE_CACHE_DIR": str(tiny_folder.parent / "cache"), "LATENTREVISE_TURN_S": "900"}
-    return serving(folder, "--model", str(tiny_folder), "--device", "cpu", **environment)
+    environment = {"LATENTREVISE_CACHE_DIR": str(slow_folder.parent / "cache"), "LATENTREVISE_TURN_S": "900"}
+    return serving(folder, "--model", str(slow_folder), "--device", "cpu", **environment)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, tiny_folder):
-    with app(tmp_path_factory.mktemp("faults-server"), tiny_folder) as running:
+def server(tmp_path_factory, slow_folder):
+    with app(tmp_path_factory.mktemp("faults-server"), slow_folder) as running:
         yield running
 
 
@@ -187,9 +196,9 @@ def test_a_recorded_run_plays_on_without_a_connection(visit, server):
         s.wait_for_stage(page, f"p.run_id === {stage['run_id']!r} && j === 2")
 
 
-def test_an_app_that_is_killed_and_started_again_shows_what_was_finished(visit, tmp_path, tiny_folder):
+def test_an_app_that_is_killed_and_started_again_shows_what_was_finished(visit, tmp_path, slow_folder):
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(app(tmp_path, tiny_folder))
+        first = stack.enter_context(app(tmp_path, slow_folder))
         far, line = stack.enter_context(line_to(first))
         page = stack.enter_context(visit(far)).page
         before = revising(page)
@@ -199,7 +208,7 @@ def test_an_app_that_is_killed_and_started_again_shows_what_was_finished(visit, 
         # Its rollouts were finished.
         trace, _ = load_run(first.runs / before["run_id"])
         assert (len(trace.before), trace.steps) == (3, ())
-        second = stack.enter_context(app(tmp_path, tiny_folder))
+        second = stack.enter_context(app(tmp_path, slow_folder))
         line.to = urlsplit(second.url).port
         expect(page.get_by_text(LOST)).to_have_count(0)
         expect(s.headline(page)).to_contain_text("of 3 correct")
