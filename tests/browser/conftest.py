@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -152,6 +153,15 @@ def tiny_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_tiny(folder)
     return folder
+
+
+def kill_job(lock: Path) -> None:
+    """SIGKILL to a job's processes; the one that keeps its lock writes its number down a moment after it holds it."""
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while not (group := lock.read_text()):
+        assert time.monotonic() < until, "nobody holds the lock"
+        time.sleep(0.02)
+    os.killpg(int(group), signal.SIGKILL)
 
 
 def save_tiny(folder: Path, layers: int = 5) -> None:

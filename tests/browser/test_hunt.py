@@ -6,7 +6,6 @@ Waiting is always for a state.
 from __future__ import annotations
 
 import json
-import os
 import re
 
 import pytest
@@ -18,7 +17,7 @@ from explorer.recorded import recorded_runs
 from explorer.store import load_run
 
 from . import screen as s
-from .conftest import serving
+from .conftest import kill_job, serving
 
 pytestmark = pytest.mark.browser
 
@@ -235,7 +234,7 @@ def test_a_hunt_whose_process_is_killed_says_so_and_the_rescues_are_audited_as_a
         expect(state(page)).to_contain_text("Audit: running")
         expect(page.locator("#lr-hunt .lr-hunt-stage")).to_contain_text(re.compile("Run 1 of"))
         locks = sorted((server.runs / "jobs").glob("*audit*/lock"))
-        os.killpg(int(locks[-1].read_text()), 9)
+        kill_job(locks[-1])
         expect(state(page)).to_contain_text("its process is gone")
         expect(page.locator("#lr-hunt .lr-note").first).to_contain_text("Nothing finished is lost")
         assert found_by_axe(page, "#lr-section-hunt") == []

@@ -5,7 +5,6 @@ Waiting is always for a state.
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
@@ -15,7 +14,7 @@ from explorer.training.folder import read_lines
 from tests.tiny_training import saved_runs
 
 from . import screen as s
-from .conftest import serving
+from .conftest import kill_job, serving
 from .test_hunt import found_by_axe
 
 pytestmark = pytest.mark.browser
@@ -165,7 +164,7 @@ def test_a_training_from_start_over_stop_and_kill_to_the_loaded_model(visit, ser
         expect(page.locator("#lr-train .lr-progress")).to_contain_text(re.compile(rf"\d+ of {UPDATES} updates"))
         (lock,) = (server.runs / "jobs").glob("*train*/lock")
         expect(state(page)).to_contain_text("running")
-        os.killpg(int(lock.read_text()), 9)
+        kill_job(lock)
         expect(state(page)).to_contain_text("its process is gone")
         expect(page.locator("#lr-train .lr-note").first).to_contain_text("last whole checkpoint")
         expect(page.locator("#lr-train .lr-hunt-log")).to_contain_text("Update")
