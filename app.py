@@ -42,7 +42,7 @@ def open_door(host: str, settings) -> str:
 
 
 def hear_no_more() -> None:
-    """Whoever asks again, impatiently, does not break into the saving."""
+    """From here on stop signals and Ctrl-C are ignored: asked again, impatiently, the saving is not broken into."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -206,6 +206,21 @@ def _away(work: Work, session: Session, name: str, arguments: tuple, options: di
         yield Screen(notice=info(text), busy="")
 
 
+@contextlib.contextmanager
+def _ended_if_hung() -> Iterator[None]:
+    """A forked process that is at it for longer than `HUNG_S` seconds ends, with its stacks in the Space's log. The
+    timer is C when it fires: it waits for no lock that the fork inherited. In the lending process nothing of it."""
+    if os.getpid() == _lender_id:
+        yield
+        return
+    with contextlib.suppress(AttributeError, ValueError, RuntimeError):  # no log to write to
+        faulthandler.dump_traceback_later(HUNG_S, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def _on_gpu(
     name: str, parcel: Parcel, arguments: tuple, options: dict, sign: Path, dtype: str
 ) -> Iterator[Screen | Parcel]:
@@ -215,12 +230,7 @@ def _on_gpu(
     stop = Flag(sign, time.monotonic() + CALL_S - SAVING_S)
     session = Session("", "", stop=stop)
     failed, begun = "", False
-    forked = os.getpid() != _lender_id
-    if forked:
-        # When it fires it is C, and waits for no lock that the fork inherited. The stacks are in the Space's log then.
-        with contextlib.suppress(AttributeError, ValueError, RuntimeError):  # no log to write to
-            faulthandler.dump_traceback_later(HUNG_S, exit=True)
-    try:
+    with _ended_if_hung():
         try:
             # OpenMP's threads do not survive a fork: with more than one the first product would wait for ever.
             torch.set_num_threads(1)
@@ -241,9 +251,6 @@ def _on_gpu(
             failed = describe(error)
         late = stop.late and not failed
         back = Parcel.of(session, failed=failed, late=late) if begun else replace(parcel, failed=failed)
-    finally:
-        if forked:
-            faulthandler.cancel_dump_traceback_later()
     yield back
 
 
