@@ -31,6 +31,7 @@ def space(tmp_path_factory):
         "LENT_CALLS": str(folder / "lent.jsonl"),
         "LENT_HUNG_S": str(HUNG_S),
         "LATENTREVISE_OFFLINE": "1",
+        "LATENTREVISE_PUBLIC": "1",
         "LATENTREVISE_CACHE_DIR": str(folder / "cache"),
     }
     with serving(folder, "--model", str(folder / "tiny"), **environment) as server:
@@ -65,6 +66,10 @@ def test_forks_compute_and_come_back(space):
         assert len(trajectory) == 4
     assert len(space.folders()) == before + 2
     assert "Traceback" not in space.log.read_text()
+
+
+def test_turns_are_said_to_last_as_long_as_a_call(space):
+    assert "in turns of 60 s while others wait" in json.dumps(Page.open(space.url, "turns").config)
 
 
 def test_a_call_is_asked_for_in_its_visitors_name(space):

@@ -280,5 +280,6 @@ def _borrowed(dtype: str) -> Work:
 
 
 def at_home(settings):
-    """The settings of the process that lends: it must not touch the GPU, which it only seems to have."""
-    return settings.model_copy(update={"device": "cpu", "dtype": "float32"})
+    """The settings of the process that lends: it must not touch the GPU, which it only seems to have; and what it tells
+    visitors of their turns is a call's length."""
+    return settings.model_copy(update={"device": "cpu", "dtype": "float32", "turn_s": float(CALL_S)})
