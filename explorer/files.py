@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -39,3 +40,27 @@ def write_atomic(path: Path, content: bytes, sync: bool = True) -> Path:
     finally:
         staging.unlink(missing_ok=True)
     return path
+
+
+def modified_ns(path: Path) -> int:
+    """When a file was last written, in nanoseconds since 1970; 0 where there is none.
+
+    Asked once, not first whether it is there: a run that is replaced has no files between two renames.
+    """
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def mark_of(paths: Iterable[Path]) -> str:
+    """Another word whenever one of some files is another; a file that is not there, or not for a moment, counts for
+    nothing."""
+    size = newest = 0
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        size, newest = size + stat.st_size, max(newest, stat.st_mtime_ns)
+    return f"{size}-{newest}"

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from explorer.errors import UserError
-from explorer.files import write_atomic
+from explorer.files import modified_ns, write_atomic
 from explorer.hunt import HUNT_FILE
 from explorer.jobs import PROJECT_ROOT
 from explorer.problem_sets import DATASET, GYM
@@ -106,7 +106,7 @@ def find_hunts(runs_dir: Path) -> dict[str, Path]:
         for file in root.glob(f"*/{HUNT_FILE}"):
             if not file.parent.name.startswith("."):
                 found[file.parent.name] = file.parent
-    return dict(sorted(found.items(), key=lambda item: (item[1] / HUNT_FILE).stat().st_mtime, reverse=True))
+    return dict(sorted(found.items(), key=lambda item: modified_ns(item[1] / HUNT_FILE), reverse=True))
 
 
 def hunt_folder(runs_dir: Path, hunt_id: str) -> Path:

@@ -31,7 +31,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from explorer.errors import UserError
-from explorer.files import write_atomic
+from explorer.files import modified_ns, write_atomic
 from explorer.records import ModelInfo, Record
 from explorer.training.request import TrainRequest
 from explorer.training.traces import TraceFilter, TrainingTrace
@@ -289,4 +289,4 @@ def finished(folder: Path) -> bool:
 def find_trainings(root: Path) -> list[Path]:
     """Folders of trainings right in a folder, newest first."""
     found = [path.parent for path in root.glob(f"*/{TRAINING_FILE}") if not path.parent.name.startswith(".")]
-    return sorted(found, key=lambda path: (path / TRAINING_FILE).stat().st_mtime, reverse=True)
+    return sorted(found, key=lambda path: modified_ns(path / TRAINING_FILE), reverse=True)

@@ -21,6 +21,7 @@ from explorer.checked import checked
 from explorer.equations import find_equations
 from explorer.errors import UserError
 from explorer.export import rescued
+from explorer.files import modified_ns
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
 from explorer.statistics import is_degenerate
@@ -209,7 +210,7 @@ def read_candidates(paths: Sequence[Path]) -> tuple[list[TrainingTrace], int]:
     found: list[TrainingTrace] = []
     folders = [folder for path in paths for folder in find_runs(path)]
     for folder in dict.fromkeys(folders):
-        found += _of_run(folder.absolute(), (folder / TRACE_FILE).stat().st_mtime_ns)
+        found += _of_run(folder.absolute(), modified_ns(folder / TRACE_FILE))
     makers = Counter((trace.model_id, trace.fingerprint) for trace in found)
     if len(makers) > 1:
         names = " and ".join(sorted({name for name, _ in makers})) if len({n for n, _ in makers}) > 1 else "one name"

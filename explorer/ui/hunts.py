@@ -18,6 +18,7 @@ from typing import Any
 from explorer.audit_verdict import conclude
 from explorer.auditing import AUDIT_FILE
 from explorer.errors import UserError, describe
+from explorer.files import mark_of, modified_ns
 from explorer.hunt import HUNT_FILE, ProblemResult, read_config, read_results
 from explorer.hunt_request import (
     audit_command,
@@ -56,7 +57,7 @@ class Hunts:
         self.host, self.runs_dir = host, runs_dir
         self.jobs = Jobs(jobs_root(runs_dir))
         self._beat = itertools.count(1)
-        self._concluded: dict[Path, tuple[float, str]] = {}
+        self._concluded: dict[Path, tuple[int, str]] = {}
         self._timed: dict[tuple[Path, int], Speed | None] = {}
 
     # -- asking ------------------------------------------------------------------------------------
@@ -209,8 +210,7 @@ class Hunts:
         files = [*sorted(folder.glob("results-*.jsonl")), folder / HUNT_FILE, folder / AUDIT_FILE]
         auditing = job is not None and job.kind == "audit" and job.alive
         files += folder.glob("*/trace.json") if auditing else ()
-        stats = [file.stat() for file in files if file.exists()]
-        return f"{sum(stat.st_size for stat in stats)}-{max((stat.st_mtime_ns for stat in stats), default=0)}"
+        return mark_of(files)
 
     def _findings(self, folder: Path, results: Sequence[ProblemResult], job: Job | None) -> dict[str, str]:
         """What audits concluded, by run: of the last whole audit, and of one that is under way."""
@@ -224,14 +224,16 @@ class Hunts:
             return found
         for run in (item.run for result in results for item in result.revised):
             path = folder / run / "trace.json"
-            changed = path.stat().st_mtime if path.exists() else 0.0
-            if changed < job.created_at:
+            changed, (known, finding) = modified_ns(path), self._concluded.get(path, (0, ""))
+            # 0: it is being replaced right now, so what was known of it stands for one look more.
+            if changed and changed < job.created_at * 1e9:
                 continue
-            if self._concluded.get(path, (0.0, ""))[0] != changed:
+            if changed and changed != known:
                 trace, _ = load_run(folder / run, with_trajectory=False)
                 audit = conclude(trace) if trace.leaks is not None else None  # leaks come last: it is whole
-                self._concluded[path] = changed, audit.finding.value if audit else ""
-            if finding := self._concluded[path][1]:
+                finding = audit.finding.value if audit else ""
+                self._concluded[path] = changed, finding
+            if finding:
                 found[run] = finding
         return found
 

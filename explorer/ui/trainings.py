@@ -17,6 +17,7 @@ from typing import Any
 
 from explorer.audit_verdict import Finding
 from explorer.errors import UserError, describe
+from explorer.files import mark_of
 from explorer.hunt_request import find_hunts, jobs_root, set_name, written
 from explorer.jobs import Job, Jobs, shown_command
 from explorer.model import LanguageModel, choose_device
@@ -449,5 +450,4 @@ def _mark(folder: Path) -> str:
     """Another one whenever the curves are others."""
     names = (files.TRAINING_FILE, files.METRICS_FILE, files.HELD_OUT_FILE)
     paths = [*(folder / name for name in names), *(path for _, path in files.completion_files(folder)[-1:])]
-    stats = [path.stat() for path in paths if path.exists()]
-    return f"{sum(stat.st_size for stat in stats)}-{max((stat.st_mtime_ns for stat in stats), default=0)}"
+    return mark_of(paths)
