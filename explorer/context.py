@@ -107,6 +107,18 @@ class Context:
         self._read = read  # (rows, length, hidden), the plain way only
         self._tail = tail  # (1, 1, hidden) or None
         self.length = length  # positions per row, the tail not counted
+        self._whole: Context | None = None
+
+    @torch.no_grad()
+    def whole(self) -> Context:
+        """This one-row context with its tail read as well, worked out once: for what goes on from it many times, step
+        after step, and never asks for logits right after it."""
+        if self._tail is None:
+            return self
+        if self._whole is None:
+            self._whole = self.fork()
+            self._whole.extend(self._tail[:, :0], 1)
+        return self._whole
 
     def fork(self, rows: int = 1, room: int = 0) -> Context:
         """A new context of `rows` copies of this one-row context; keys and values are shared, not copied.
@@ -175,11 +187,12 @@ class Context:
         ends = [len(rows) - first for rows, _ in branches]
         return [row[end - keep : end] for row, end, (_, keep) in zip(logits, ends, branches, strict=True)]
 
-    def extend_apart(self, branches: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
-        """Read several branches in one pass, each as if it alone followed this one-row context; the context is spent.
+    def extend_apart(self, branches: Sequence[tuple[Tensor, int]], same: int = 0) -> list[Tensor]:
+        """Read two branches in one pass, each as if it alone followed this one-row context; the context is spent.
 
         Args:
-            branches: (embeddings (new, hidden), how many of its last positions logits are wanted for).
+            branches: two of (embeddings (new, hidden), how many of its last positions logits are wanted for).
+            same: so many of the first embeddings are the same numbers in both; products are then done once for both.
 
         Returns:
             one (kept, vocab_size) float32 tensor for each. Needs a cache without sliding windows.
@@ -189,26 +202,28 @@ class Context:
         """
         if self._cache is None or not self._growing():
             raise ValueError("branches can be read together only with a plain shared cache")
-        tail = self._tail[0] if self._tail is not None else None
-        parts = [rows if tail is None else torch.cat([tail.to(rows.dtype), rows]) for rows, _ in branches]
-        lengths = [len(part) for part in parts]
-        device, total = parts[0].device, sum(lengths)
-        owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(lengths)).to(device)
-        place = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        (one, keep_one), (other, keep_other) = branches
+        if self._tail is not None:
+            tail = self._tail[0].to(one.dtype)
+            one, other, same = torch.cat([tail, one]), torch.cat([tail, other]), same + 1
+        device, total = one.device, len(one) + len(other)
+        # The other branch's copy of what is the same stands last: twins are the first and the last rows of the pass.
+        rows = torch.cat([one, other[same:], other[:same]])
+        owner = torch.arange(total, device=device) >= len(one)
+        places = (range(len(one)), range(same, len(other)), range(same))
+        place = torch.tensor([index for part in places for index in part], device=device)
         sees = (owner[:, None] == owner) & (place[:, None] >= place)
         sees = torch.cat([torch.ones(total, self.length, dtype=torch.bool, device=device), sees], dim=1)
         dtype = self._model.dtype
         mask = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill_(~sees, torch.finfo(dtype).min)
-        ends = torch.tensor(lengths).cumsum(0).tolist()
-        kept = [torch.arange(end - keep, end) for end, (_, keep) in zip(ends, branches, strict=True)]
-        logits = self._model.forward(
-            torch.cat(parts).to(dtype)[None],
-            self._cache,
-            torch.cat(kept).to(device),
-            mask[None, None],
-            (place + self.length)[None],
-        )[0]
-        return list(logits.split([len(positions) for positions in kept]))
+        # Where each branch's places lie in the pass.
+        others = torch.cat([torch.arange(total - same, total), torch.arange(len(one), total - same)])
+        kept = torch.cat([torch.arange(len(one) - keep_one, len(one)), others[len(other) - keep_other :]])
+        with self._model.twins.of(total, same):
+            logits = self._model.forward(
+                rows.to(dtype)[None], self._cache, kept.to(device), mask[None, None], (place + self.length)[None]
+            )[0]
+        return list(logits.split([keep_one, keep_other]))
 
 
 class SideBySide:

@@ -26,7 +26,7 @@ from torch import Tensor
 from explorer.context import Context, GrowingLayer
 from explorer.errors import UserError
 from explorer.fingerprint import fingerprint
-from explorer.kernels import FastLinear, use_fast_products
+from explorer.kernels import FastLinear, Twins, use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
 
 # Embedding rows computed at once when V is not simply the weight matrix.
@@ -90,6 +90,7 @@ class LanguageModel:
         self.end_ids = self._end_ids()
         self.context_length = _context_length(network.config)
         self.fast = use_fast_products(network)
+        self.twins = self._know_twins()
         self.cached = self._probe()
         self.packed = self.cached and self._probe_packed()
         self.info = ModelInfo(
@@ -168,6 +169,14 @@ class LanguageModel:
         self.row_norms = self._row_norms()
         self.median_norm = float(self.row_norms.median())
         self.info = self.info.model_copy(update={"fingerprint": fingerprint(self.vocabulary)})
+
+    def _know_twins(self) -> Twins:
+        """What says to every fast layer which rows of a pass are the same. Not to the head: it sees other rows."""
+        twins, head = Twins(), self.network.get_output_embeddings()
+        for layer in self.network.modules():
+            if isinstance(layer, FastLinear) and layer is not head:
+                layer.twins = twins
+        return twins
 
     def _vocabulary_rows(self) -> Tensor:
         """V (vocab_size, hidden): what the embedding module gives for every id. Families that scale inside the module
@@ -249,13 +258,13 @@ class LanguageModel:
         """Whether two branches in one pass give what each gives alone; families differ in how they take masks."""
         ids = torch.arange(4, 16, device=self.device).remainder(self.vocabulary.shape[0])
         rows = self.vocabulary[ids]
-        branches = [(rows[5:9], 2), (rows[5:12], 4)]
+        branches = [(rows[5:9], 2), (rows[5:12], 4)]  # the first three rows of both are the same, and the tail
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.15
         with torch.no_grad():
             context = Context(self, self._read_cached(rows[None, :4]), None, rows[None, 4:5], 4)
             alone = [context.fork().extend(inputs[None], keep)[0] for inputs, keep in branches]
             try:
-                together = context.fork().extend_apart(branches)
+                together = context.fork().extend_apart(branches, same=3)
             except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
                 return False
         return all(
@@ -456,6 +465,7 @@ class LanguageModel:
     def losses_together(self, context: Context, passages: Sequence[Passage], gradients: bool = True) -> list[Losses]:
         """`losses` of several prefixes of one prompt, of any lengths, in as few passes as pay."""
         branches: list[Branch] = []
+        context = context.whole()
         with torch.set_grad_enabled(gradients):
             for passage in passages:
                 start, end = passage.anchor.answer_span
@@ -467,7 +477,8 @@ class LanguageModel:
             found: list[tuple[float, Tensor | None]] = [(0.0, None)] * len(branches)
             for group in self._groups([len(branch.inputs) for branch in branches]):
                 members = [branches[index] for index in group]
-                logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members])
+                same = len(passages[group[0] // 2].prefix) if group == [0, 1] else 0
+                logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members], same)
                 values = [
                     torch.nn.functional.cross_entropy(row, torch.as_tensor(member.targets, device=self.device))
                     for row, member in zip(logits, members, strict=True)
@@ -523,12 +534,13 @@ class LanguageModel:
                 groups.append([index])
         return groups
 
-    def _read_branches(self, context: Context, branches: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
+    def _read_branches(self, context: Context, branches: Sequence[tuple[Tensor, int]], same: int = 0) -> list[Tensor]:
         """Read branches that all go on from the same context and do not see each other.
 
         Args:
             context: what comes before each of them; left as it is.
             branches: (embeddings (new, hidden), for how many of the last positions logits are wanted).
+            same: so many of the first embeddings are the same in all of them.
 
         Returns:
             one (kept, vocab_size) float32 tensor of logits for each branch.
@@ -537,7 +549,7 @@ class LanguageModel:
             ((inputs, keep),) = branches
             return [context.fork().extend(inputs[None], keep)[0]]
         if len(branches) == 2 and self.packed:
-            return context.fork().extend_apart(branches)
+            return context.fork().extend_apart(branches, same)
         return context.fork(len(branches)).extend_rows(branches)
 
     # -- sampling ----------------------------------------------------------------------------------

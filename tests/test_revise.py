@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 
+from explorer import kernels
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Hull, Projection, RevisionConfig, Split, StepRule
@@ -186,8 +187,25 @@ def test_the_prompt_is_read_once_however_many_steps(llama, monkeypatch):
     prompt, split, anchor, objective, _ = setup(llama)
     list(itertools.islice(revise(llama, objective, split), STEPS))
     m, c, a = len(split.prefix_token_ids), len(split.continuation_token_ids), anchor.answer_span[1]
-    # The prompt without its last token, then one pass per step over two branches that begin with that last token.
-    assert lengths == [len(prompt.token_ids) - 1] + [m + a + m + c] * STEPS
+    # The prompt, its last token apart, then one pass per step over two branches whose last tokens are only scored.
+    assert lengths == [len(prompt.token_ids) - 1, 1] + [m + a - 1 + m + c - 1] * STEPS
+
+
+def test_the_prefix_is_multiplied_once_for_both_branches(llama, monkeypatch):
+    """Counted at the first product: the second copy's rows are not there on the way forward, and all are on the way
+    back."""
+    _, split, anchor, objective, _ = setup(llama)
+    x = llama.rows(split.prefix_token_ids)
+    objective.value_and_gradient(x)  # reads the prompt's last token
+    rows = []
+    linear = kernels._linear
+    monkeypatch.setattr(kernels, "_linear", lambda given, *a: rows.append(given.shape[-2]) or linear(given, *a))
+    objective.value_and_gradient(x)
+    m, c, a = len(split.prefix_token_ids), len(split.continuation_token_ids), anchor.answer_span[1]
+    scored = a - anchor.answer_span[0] + c
+    assert set(rows) == {m + a - 1 + c - 1, scored, m + a - 1 + m + c - 1}
+    layers = sum(isinstance(layer, kernels.FastLinear) for layer in llama.network.modules()) - 1
+    assert rows == [m + a - 1 + c - 1] * layers + [scored] * 2 + [m + a - 1 + m + c - 1] * layers
 
 
 def test_a_long_prefix_reads_its_branches_one_after_the_other(llama, monkeypatch):
