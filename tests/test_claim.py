@@ -125,6 +125,7 @@ def test_figures_are_counted_problem_by_problem(done):
     assert arm["of_zero_hit"] == 16
     assert arm["lost"] == [0, 0]
     assert arm["pass_at_1"]["value"] == pytest.approx(12 * 4 / 8 / 20)
+    assert {seed: sum(counts.values()) for seed, counts in arm["correct"].items()} == {"0": 48, "1": 48}
     pair = found["pairs"]["rft-rescued against rft"]
     assert pair["difference"]["value"] == pytest.approx(8 * 4 / 8 / 20)
     assert pair["said"] == "better"

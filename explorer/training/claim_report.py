@@ -104,6 +104,8 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
         "loops": [sum(runs[s].loops.x for s in seeds), sum(runs[s].loops.n for s in seeds)],
         "cut_off": [sum(runs[s].cut_off.x for s in seeds), sum(runs[s].cut_off.n for s in seeds)],
         "unrelated": _mean([runs[s].unrelated.value for s in seeds if runs[s].unrelated]),
+        # Of n rollouts, problem by problem: with these every figure above can be counted again.
+        "correct": {str(s): dict(runs[s].correct) for s in seeds},
         "training": training_figures([claim / f"{arm.name}-{seed}" for seed in seeds]),
     }
 
