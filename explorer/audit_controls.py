@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explorer.audit_verdict import MOST_DRAWS
 from explorer.errors import UserError
 from explorer.pipeline import STREAM_AFTER, STREAM_BEFORE, Cancelled, Run, never
 from explorer.records import Continuation, Control, FinishReason, Rollout, SamplingConfig, Start
@@ -34,7 +35,6 @@ ABLATIONS = {
     "away-only": {"toward_weight": 0.0},
 }
 KINDS = ("fresh", "unrevised", "decoy", "ban", "toward-only", "away-only", "no-hull", "random-vertices")
-MOST = 1_024  # rollouts that one sampling may have
 
 
 @dataclass
@@ -52,15 +52,18 @@ def forward_tokens(rollouts: Sequence[Rollout], before: int = 0) -> int:
 
 
 def equal_compute(spent: int, rollouts: Sequence[Rollout]) -> int:
-    """How many rollouts of their mean cost `spent` forward tokens buy, rounded up; at least 1, at most 1,024."""
+    """How many rollouts of their mean cost `spent` forward tokens buy, rounded up; 1 to `MOST_DRAWS`, where the audit
+    then says that equal compute may be more."""
     each = forward_tokens(rollouts) / len(rollouts)
-    return min(MOST, max(1, math.ceil(spent / each)))
+    return min(MOST_DRAWS, max(1, math.ceil(spent / each)))
 
 
 def spent_on(run: Run, point: int) -> int:
-    """Forward-token equivalents of the revision and of the revised continuations at `point`."""
+    """Forward-token equivalents of the steps up to `point` (of a revision that went further, its share) and of the
+    revised continuations there."""
     revised = [item for item in run.after if item.step == point and item.start is Start.REVISED]
     revision = run.cost["revision"].forward_tokens if "revision" in run.cost else 0
+    revision = math.ceil(revision * point / len(run.steps)) if run.steps else revision
     return revision + forward_tokens(revised, 1 + len(run.split.prefix_token_ids))
 
 

@@ -3,14 +3,15 @@
 A rescue is, in this order:
 
 - *not rescued*: no continuation of the revised embeddings is correct; then the likeliest reasons are given;
-- *smuggled*: a decoy's wrong answer is reached, and the 95 % intervals do not set it below the gold answer's rate; or
-  every correct continuation rests on an equation that does not hold;
+- *smuggled*: a decoy's wrong answer is reached at least half as often as the gold one, and the 95 % intervals do not
+  set it below the gold answer's rate; or every correct continuation rests on an equation that does not hold;
 - *lucky*: at equal compute the plain prompt or the unrevised prefix gives at least as many correct ones;
 - *reached by reasoning*: at equal compute revision gives more correct ones than the plain prompt and than the unrevised
   prefix, each by more than chance (p < 0.05 that so uneven a split comes of equal rates: they cost the same, so counts
   compare and rates per draw do not); its interval lies above the decoy's; and more than half of the correct
   continuations hold no false equation;
-- *undecided*: all else, also where one of the three controls was not run.
+- *undecided*: all else, also where one of the three controls was not run, where equal compute would take more draws
+  than a control may have, or where nobody looked for false equations.
 
 All rates carry Wilson's 95 % interval. The words claim no more than these rules: "reasoning" means that none of the
 other explanations tested here holds.
@@ -33,6 +34,11 @@ HARDLY = 0.25
 UNLIKELY_NATS = 2.0
 # Below this p a difference is more than chance.
 CHANCE = 0.05
+# A decoy reached less often than this share of the gold answer's rate does not show by itself that answers are handed
+# over: with few draws one chance hit is not clearly less either.
+NEARLY_AS_OFTEN = 0.5
+# A control's draws at equal compute end here.
+MOST_DRAWS = 1_024
 
 
 class Finding(StrEnum):
@@ -125,7 +131,8 @@ def _finding(trace: Trace, by: dict[str, Arm]) -> tuple[Finding, list[str]]:
         return Finding.NOT_RESCUED, why_not_rescued(trace, by)
     because = [f"revised {revised.words}"]
     because += [f"{name} {by[name].words}" for name in ("fresh", "unrevised", "original", "decoy") if name in by]
-    stated = trace.leaks.stated if trace.leaks and trace.leaks.step == audited_step(trace) else ()
+    looked = trace.leaks is not None and trace.leaks.step == audited_step(trace)
+    stated = trace.leaks.stated if looked else ()
     false = sum(one.false_equations > 0 for one in stated)
     if stated:
         because.append(f"{false} of {len(stated)} correct continuations hold an equation that is false")
@@ -133,16 +140,23 @@ def _finding(trace: Trace, by: dict[str, Arm]) -> tuple[Finding, list[str]]:
     if projected is not None:
         because.append(f"as plain text, projected: {projected.words}")
     decoy = by.get("decoy")
-    if decoy is not None and decoy.correct and not apart(decoy.interval, revised.interval):
+    handed = decoy is not None and decoy.correct * revised.n >= NEARLY_AS_OFTEN * revised.correct * decoy.n > 0
+    if handed and not apart(decoy.interval, revised.interval):
         return Finding.SMUGGLED, [*because, "the decoy’s wrong answer is reached, and not clearly less often"]
     if stated and false == len(stated):
         return Finding.SMUGGLED, [*because, "every correct continuation rests on a false equation"]
     for name in ("fresh", "unrevised"):
         if name in by and by[name].correct >= revised.correct:
             return Finding.LUCKY, [*because, f"{name} finds as many at equal compute"]
-    missing = [name for name in ("fresh", "unrevised", "decoy") if name not in by]
+    missing = [name for name in ("fresh", "unrevised", "decoy") if name not in by] + ["leaks"] * (not looked)
     if missing:
         return Finding.UNDECIDED, [*because, f"not run: {', '.join(missing)}"]
+    capped = [name for name in ("fresh", "unrevised") if by[name].n >= MOST_DRAWS]
+    if capped:
+        return Finding.UNDECIDED, [
+            *because,
+            f"{' and '.join(capped)} had {MOST_DRAWS:,} draws, the most there are, and equal compute may be more",
+        ]
     close = [name for name in ("fresh", "unrevised") if split_test(revised.correct, by[name].correct) >= CHANCE]
     if close:
         counts = " and ".join(f"{name}’s {by[name].correct}" for name in close)

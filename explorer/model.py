@@ -172,7 +172,8 @@ class LanguageModel:
 
     def _know_twins(self) -> Twins:
         """What says to every fast layer which rows of a pass are the same. Not to the head: it sees other rows."""
-        twins, head = Twins(), self.network.get_output_embeddings()
+        twins, output = Twins(), getattr(self.network, "get_output_embeddings", None)
+        head = output() if output is not None else None
         for layer in self.network.modules():
             if isinstance(layer, FastLinear) and layer is not head:
                 layer.twins = twins

@@ -350,7 +350,25 @@ class Run:
             update={"n": self.after_sampling.n}
         ):
             self.after.clear()
+            self.controls.clear()
+            self.leaks = None
         self.after_sampling = sampling
+
+    def draw_anew(self, point: int, starts: tuple[Start, ...], n: int) -> None:
+        """Leave out what was continued from a step, to be drawn anew; with another number of revised continuations
+        also the controls and leaks there, whose budgets and counts speak of the old ones.
+
+        Args:
+            point: index into the trajectory.
+            starts: which arms.
+            n: how many will be drawn of each.
+        """
+        revised = [item for item in self.after if (item.step, item.start) == (point, Start.REVISED)]
+        if Start.REVISED in starts and len(revised) != n:
+            self.controls = [control for control in self.controls if control.step != point]
+            if self.leaks is not None and self.leaks.step == point:
+                self.leaks = None
+        self.after = [item for item in self.after if item.step != point or item.start not in starts]
 
     # -- the record --------------------------------------------------------------------------------
 

@@ -129,6 +129,10 @@ def test_equal_compute_is_counted_by_hand(llama):
     # They are other draws than the first ones.
     assert not {i.token_ids for i in control.continuations[:3]} & {i.token_ids for i in run.before}
     assert equal_compute(10**9, run.before) == 1024
+    # Steps beyond the one that was continued from were of no use to it.
+    run.after = [item.model_copy(update={"step": 1}) for item in run.after]
+    steps = run.cost["revision"].forward_tokens
+    assert spent_on(run, 1) == spent - steps + -(-steps // len(run.steps))
 
 
 def test_gradient_descent_without_a_hull_goes_as_far_in_the_plain_direction(llama):

@@ -64,8 +64,8 @@ def step(k: int, toward: float, nearest=LEFT) -> RevisionStep:
     )
 
 
-def trace(after, losses=(3.0, 2.0, 0.5), nearest=LEFT, stated=(), **controls) -> Trace:
-    """A run of two steps; `controls` are (correct, n) by kind."""
+def trace(after, losses=(3.0, 2.0, 0.5), nearest=LEFT, stated=(), leaks_of=2, **controls) -> Trace:
+    """A run of two steps; `controls` are (correct, n) by kind, leaks measured at step `leaks_of` (None: nowhere)."""
     return Trace(
         created_at="2026-11-24T00:00:00Z",
         tool_version="0",
@@ -85,8 +85,9 @@ def trace(after, losses=(3.0, 2.0, 0.5), nearest=LEFT, stated=(), **controls) ->
             Control(kind=kind.replace("_", "-"), target="7", step=2, sampling=SAMPLING, continuations=items(*counts))
             for kind, counts in controls.items()
         ),
-        leaks=Leaks(
-            step=2,
+        leaks=leaks_of
+        and Leaks(
+            step=leaks_of,
             hull_mass=(0.0,),
             hull_mass_before=(0.0,),
             log_p_prompt=-9,
@@ -122,6 +123,15 @@ FULL = items(12, 16)
         (trace(FULL, **NONE | {"fresh": (4, 40)}), Finding.UNDECIDED, "12 correct against fresh’s 4 may be chance"),
         (trace(items(2, 16), **NONE), Finding.UNDECIDED, "draw more"),
         (trace(FULL, fresh=(0, 40)), Finding.UNDECIDED, "not run: unrevised, decoy"),
+        # One chance hit of the decoy's few draws is not clearly less often, and far from as often.
+        (trace(items(6, 8), fresh=(0, 40), unrevised=(0, 40), decoy=(1, 8)), Finding.UNDECIDED, "overlap: draw more"),
+        (trace(items(2, 8), fresh=(0, 40), unrevised=(0, 40), decoy=(1, 8)), Finding.SMUGGLED, "not clearly less"),
+        # Nobody looked for false equations, or at another step's texts: reasoning can't be said.
+        (trace(FULL, leaks_of=None, **NONE), Finding.UNDECIDED, "not run: leaks"),
+        (trace(FULL, leaks_of=1, **NONE), Finding.UNDECIDED, "not run: leaks"),
+        # Equal compute would buy more draws than a control may have.
+        (trace(FULL, **NONE | {"fresh": (0, 1024)}), Finding.UNDECIDED, "fresh had 1,024 draws, the most there are"),
+        (trace(FULL, **NONE | {"fresh": (12, 1024)}), Finding.LUCKY, "fresh finds as many"),
         # Smuggling is said even where the other controls were not run.
         (trace(FULL, decoy=(16, 16)), Finding.SMUGGLED, "not clearly less often"),
     ],

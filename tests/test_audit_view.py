@@ -78,6 +78,20 @@ def test_the_finding_is_said_plainly(found, word):
     assert not any(one.startswith(("Fresh", "fresh")) for one in payload["finding"]["because"])
 
 
+def test_what_keeps_reasoning_from_being_said_is_named():
+    whole = {"controls": controls(), "leaks": LEAKS.model_copy(update={"stated": ()})}
+    payload = audit_payload(t.trace(t.arms(4, 8), **whole | {"leaks": None}))
+    assert payload["finding"]["word"] == "Undecided"
+    assert "Not run yet: the search for false equations." in payload["finding"]["because"]
+    many = tuple(
+        control(one.kind, 0, n=1_024) if one.kind in ("fresh", "unrevised") else one for one in whole["controls"]
+    )
+    payload = audit_payload(t.trace(t.arms(4, 8), **whole | {"controls": many}))
+    assert any(
+        one.startswith("Plain prompt and unrevised: 1,024 draws, the most") for one in payload["finding"]["because"]
+    )
+
+
 def test_not_rescued_says_why():
     payload = audit_payload(t.trace(t.arms(4, 0, loops=5)))
     assert payload["finding"]["word"] == "Not rescued"

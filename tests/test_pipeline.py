@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from explorer.audit_controls import other_control
 from explorer.errors import UserError
+from explorer.leaks import leaks
 from explorer.pipeline import Run
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run, save_run
@@ -270,3 +272,38 @@ def test_continuations_drawn_another_way_do_not_stand_beside_new_ones(llama):
         pass
     assert {c.step for c in run.after} == {3}
     assert run.trace().after_sampling == cooler
+
+
+def test_controls_end_with_the_draws_that_they_were_compared_with(llama):
+    """A decoy of two draws, or equal compute for two, says nothing of twenty, nor leaks of texts that are gone."""
+    run = told(llama)
+    few = SAMPLING.model_copy(update={"n": 2})
+
+    def compared(sampling):
+        for point in (2, 4):
+            run.draw_anew(point, tuple(Start), sampling.n)
+            for _ in run.continue_from(FakeJudge(), point, sampling):
+                pass
+        for point in (2, 4):
+            list(other_control(run, FakeJudge(), "fresh", point, sampling))
+        run.leaks = leaks(run, 4)
+
+    compared(few)
+    run.draw_anew(4, tuple(Start), 2)  # the same again: the very same draws
+    for _ in run.continue_from(FakeJudge(), 4, few):
+        pass
+    assert [control.step for control in run.controls] == [2, 4]
+    run.draw_anew(4, (Start.PROJECTED,), 5)
+    assert {c.start for c in run.after if c.step == 4} == {Start.REVISED, Start.ORIGINAL}
+    assert [control.step for control in run.controls] == [2, 4]
+    run.draw_anew(4, tuple(Start), 3)
+    assert [control.step for control in run.controls] == [2]
+    assert run.leaks is None
+    assert {c.step for c in run.after} == {2}
+
+    compared(few)
+    cooler = few.model_copy(update={"temperature": 0.5})
+    for _ in run.continue_from(FakeJudge(), 4, cooler, (Start.REVISED,)):
+        pass
+    assert run.controls == []
+    assert run.leaks is None

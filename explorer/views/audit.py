@@ -51,7 +51,11 @@ ARMS = {
 }
 SAID = {
     Finding.NOT_RESCUED: (Verdict.WRONG, "Not rescued", "No continuation of the revised prefix is right."),
-    Finding.SMUGGLED: (Verdict.WRONG, "Smuggled", "The prefix hands the answer over; this is no sign of reasoning."),
+    Finding.SMUGGLED: (
+        Verdict.WRONG,
+        "Smuggled",
+        "A wrong answer is reached about as often, or every right one rests on a false equation: no sign of reasoning.",
+    ),
     Finding.LUCKY: (Verdict.UNJUDGED, "Lucky", "At equal compute plain resampling finds the answer as often."),
     Finding.REASONED: (
         Verdict.CORRECT,
@@ -138,7 +142,11 @@ def _plain(reason: str) -> str:
         reason = f"{ARMS[found[1]][0].split(',')[0]}: finds as many{found[2]}"
     missing = re.fullmatch(r"not run: (.*)", reason)
     if missing:
-        reason = f"Not run yet: {'; '.join(ARMS[name][0].lower() for name in missing[1].split(', '))}"
+        names = {name: title.lower() for name, (title, _) in ARMS.items()} | {"leaks": "the search for false equations"}
+        reason = f"Not run yet: {'; '.join(names[name] for name in missing[1].split(', '))}"
+    capped = re.fullmatch(r"(fresh|unrevised)( and unrevised)? had (.*)", reason)
+    if capped:
+        reason = f"{ARMS[capped[1]][0].split(',')[0]}{capped[2] or ''}: {capped[3]}"
     return f"{reason[:1].upper()}{reason[1:]}.".replace(" %", "\u202f%")
 
 
