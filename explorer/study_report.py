@@ -30,6 +30,9 @@ from explorer.study import ARMS, SEARCH_FILE, confirmed_arms, read_rows
 
 REPORT, FIGURES = "report.md", "study.json"
 COMMAND = "python -m explorer.study --out study"
+# What `study.confirmed_arms` calls them; another one is of an earlier rule.
+CHOSEN = ("default", "best")
+UNCHOSEN = "The search as it is counted today does not choose this setting: an earlier rule did."
 # What an arm of an audit is called in the report; the order of the tables.
 CONFIRMED = {
     "revised": "revised embeddings",
@@ -202,8 +205,9 @@ def words(figures: dict) -> list[str]:
         "",
         f"Model: {model['id']} ({model['source']}, {model['dtype']}). {whole['problems']} problems of eight families, "
         f"N {sampling['n']} rollouts each, temperature {sampling['temperature']:g}, at most "
-        f"{sampling['max_new_tokens']} tokens, seed {sampling['seed']}. Intervals are Wilson’s at 95 %. "
-        f"Repeat it with `{COMMAND}`; the figures are in [{FIGURES}]({FIGURES}).",
+        f"{sampling['max_new_tokens']} tokens, seed {sampling['seed']}. Intervals are Wilson’s at 95 %, over problems; "
+        "counts of continuations have none, since those of one problem are no independent draws. "
+        f"Repeat it with `{command(figures)}`; the figures are in [{FIGURES}]({FIGURES}).",
         "",
         "## In short",
         "",
@@ -211,11 +215,13 @@ def words(figures: dict) -> list[str]:
         "",
         "## Which prompts are zero-hit",
         "",
-        "| family | problems | zero-hit | pass@1 | pass@16 |",
+        f"| family | problems | zero-hit | pass@1 | pass@{sampling['n']} |",
         "|---|---|---|---|---|",
     ]
     for row in figures["base"]["families"]:
-        first, last = (f"{100 * row['pass_at'][key]:.0f} %" for key in (min(row["pass_at"]), max(row["pass_at"])))
+        # Read back from a file the keys are texts: by their numbers, or "8" comes after "16".
+        by_k = {int(k): value for k, value in row["pass_at"].items()}
+        first, last = (f"{100 * by_k[k]:.0f} %" for k in (min(by_k), max(by_k)))
         lines.append(f"| {row['family']} | {row['problems']} | {_rate(row['zero_hit'])} | {first} | {last} |")
     lines += [
         "",
@@ -234,7 +240,7 @@ def words(figures: dict) -> list[str]:
         changed = "" if one["changed"] is None else f"{100 * one['changed']:.0f} %"
         toward = "" if one["toward"][0] is None else f"{one['toward'][0]:.2f} → {one['toward'][1]:.2f}"
         lines.append(
-            f"| {one['words']} | {_rate(one['rescued'])} | {_rate(one['continuations'])} | {one['false']} | {changed} "
+            f"| {one['words']} | {_rate(one['rescued'])} | {_count(one['continuations'])} | {one['false']} | {changed} "
             f"| {toward} | {one['loops']}, {one['cut_off']} |"
         )
     lines += [
@@ -251,6 +257,7 @@ def words(figures: dict) -> list[str]:
             "",
             f"### {name}: {one['words']}",
             "",
+            *([] if "commands" in one or name in CHOSEN else [UNCHOSEN, ""]),
             f"{one['problems']} problems. “Only”: problems that only the revised embeddings, or only this arm, got "
             "right at least once, and the exact sign test’s p.",
             "",
@@ -261,7 +268,7 @@ def words(figures: dict) -> list[str]:
             pair = one["paired"].get(key)
             against = f"{pair['only_revised']}, {pair['only_other']}; {pair['p']:.2g}" if pair else ""
             lines.append(
-                f"| {CONFIRMED[key]} | {_rate(arm['problems'])} | {_rate(arm['continuations'])} | "
+                f"| {CONFIRMED[key]} | {_rate(arm['problems'])} | {_count(arm['continuations'])} | "
                 f"{arm['loops']}, {arm['cut_off']} | {against} |"
             )
         if one.get("commands"):
@@ -269,6 +276,14 @@ def words(figures: dict) -> list[str]:
         found = ", ".join(f"{finding} {count}" for finding, count in one["findings"].items() if count)
         lines += ["", f"Audit of each problem: {found}."]
     return [*lines, ""]
+
+
+def command(figures: dict) -> str:
+    """The one that repeats the study as far as it went."""
+    searched = max((one["rescued"]["n"] for one in figures["search"]), default=None)
+    confirmed = max((one["problems"] for one in figures["confirm"].values() if "commands" not in one), default=None)
+    more = [("--searched", searched), ("--confirmed", confirmed)]
+    return " ".join([COMMAND, *(f"{option} {count}" for option, count in more if count)])
 
 
 def short(figures: dict) -> list[str]:
@@ -333,6 +348,10 @@ def interval_plot(title: str, rows: Sequence[tuple[str, Rate]]) -> str:
 
 def _rate(plain: dict) -> str:
     return Rate(**plain).words
+
+
+def _count(plain: dict) -> str:
+    return f"{plain['x']} of {plain['n']}"
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ from explorer.model import LanguageModel
 from explorer.statistics import is_degenerate, wilson_interval
 from explorer.store import load_run
 from explorer.training import evaluate
-from explorer.training.evaluate import bootstrap, compare, read_evaluation, unrelated
+from explorer.training.evaluate import bootstrap, compare, mean_rate, pooled, read_evaluation, unrelated
 from tests.tiny_training import saved_model
 
 
@@ -49,7 +49,10 @@ def test_figures_are_the_plain_counts(place, tmp_path, capsys):
     assert found.tokens == pytest.approx(sum(len(item.token_ids) for item in rollouts) / 16, abs=0.01)
     assert found.cut_off.x == sum(item.finish.value == "length" for item in rollouts)
     assert found.loops.x == sum(is_degenerate(item.token_ids) for item in rollouts)
-    assert (found.cut_off.low, found.cut_off.high) == wilson_interval(found.cut_off.x, 16)
+    cut = [sum(r.finish.value == "length" for r in load_run(out / folder_name(f"p{i}"))[0].before) for i in range(4)]
+    over_problems = mean_rate([count / 4 for count in cut])
+    assert (found.cut_off.low, found.cut_off.high) == (over_problems.low, over_problems.high)
+    assert (found.hit.low, found.hit.high) == wilson_interval(found.hit.x, 4)
     assert set(found.correct) == {"p0", "p1", "p2", "p3"}
     assert set(found.pass_at) == {1, 2, 4}
     # The same again costs nothing and says the same; against itself nothing differs.
@@ -79,6 +82,20 @@ def test_the_interval_of_a_mean_is_near_the_textbook_one():
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=0.003)
     assert bootstrap(list(values)) == found
+
+
+def test_rates_that_are_all_alike_have_an_interval_all_the_same():
+    assert (mean_rate([0.0] * 20).low, mean_rate([0.0] * 20).high) == pytest.approx((0, 0.1611), abs=1e-3)
+    assert (mean_rate([1.0] * 20).low, mean_rate([1.0] * 20).high) == pytest.approx((0.8389, 1), abs=1e-3)
+    assert mean_rate([0.25, 0.5]) == bootstrap([0.25, 0.5])
+
+
+def test_rollouts_of_one_problem_are_no_independent_draws():
+    """Ten problems, each all right or all wrong: a hundred draws know no more than ten."""
+    found = pooled([10] * 5 + [0] * 5, [10] * 10)
+    assert (found.x, found.n) == (50, 100)
+    reach = 1.96 * 0.5 / np.sqrt(10)
+    assert (found.low, found.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=0.02)
 
 
 def test_unrelated_answers_are_scored_as_transformers_scores_them(place, monkeypatch, tmp_path):

@@ -7,7 +7,8 @@ of updates, and evaluated on problems that no part of it has seen:
 
 - `rft`: SFT on its own correct rollouts (rejection-sampling fine-tuning, as STaR);
 - `rft-rescued`: on those and all rescued traces;
-- `rft-filtered`: on those and the rescued traces without a false equation whose prefix holds little of the answer;
+- `rft-filtered`: on those of both without a false equation, of the rescued ones only where the prefix holds little of
+  the answer;
 - `grpo`: TRL's GRPO over all training problems;
 - `grpo-rescued`: the same, rescued traces entering zero-hit groups.
 

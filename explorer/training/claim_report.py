@@ -22,7 +22,7 @@ from explorer.hunt import read_results
 from explorer.hunt_table import summarise
 from explorer.training import folder as files
 from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM
-from explorer.training.evaluate import Evaluation, Value, bootstrap, percent, read_evaluation
+from explorer.training.evaluate import Evaluation, Value, bootstrap, mean_rate, percent, read_evaluation
 from explorer.training.traces import OWN, RESCUED
 
 REPORT, FIGURES, PLOT = "report.md", "claim.json", "claim.svg"
@@ -93,7 +93,7 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
     return {
         "words": arm.words,
         "seeds": seeds,
-        "pass_at_1": bootstrap([mean[problem] / n for problem in both]).model_dump(),
+        "pass_at_1": mean_rate([mean[problem] / n for problem in both]).model_dump(),
         "pass_at_n": _mean([runs[s].pass_at[n].value for s in seeds]),
         "against_base": bootstrap([(mean[p] - base.correct[p]) / n for p in both]).model_dump(),
         "newly_solved": [sum(runs[s].correct[p] > 0 for p in zero) for s in seeds],
@@ -220,7 +220,8 @@ def words(figures: dict) -> list[str]:
         f"Of a problem at most {settings['per_problem']} own and {settings['per_problem']} rescued traces are trained "
         f"on. “Leak little”: no false equation, and no position of the revised prefix with more than "
         f"{100 * settings['max_leak']:.0f} % of its weight on the answer’s tokens; written down before any figure was "
-        "seen. Intervals are over problems and take the seeds as they are. With eight comparisons at 95 % the chance "
+        "seen. That arm leaves out own rollouts on a false equation as well, so it differs in two things. "
+        "Intervals are over problems and take the seeds as they are. With eight comparisons at 95 % the chance "
         "that at least one differs by luck alone is about a third.",
         "",
     ]

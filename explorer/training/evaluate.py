@@ -49,7 +49,7 @@ class Value(Record):
 
 
 class Counted(Record):
-    """x of n, with Wilson's 95 % interval."""
+    """x of n, with a 95 % interval: Wilson's of problems, `pooled`'s of rollouts."""
 
     x: int
     n: int
@@ -96,7 +96,7 @@ class Comparison(Record):
 
 @dataclass(frozen=True)
 class Texts:
-    """Counts over all rollouts of an evaluation."""
+    """Counts over the rollouts of one problem."""
 
     rollouts: int
     tokens: int
@@ -123,6 +123,28 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Value:
     ]
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Value(value=float(drawn.mean()), low=float(low), high=float(high))
+
+
+def mean_rate(rates: Sequence[float]) -> Value:
+    """The mean of one rate (0 to 1) for each problem, with an interval over problems. Where all are 0, or all 1,
+    resamples of them are all alike too, as if nothing could be otherwise: there it is Wilson's."""
+    found = bootstrap(rates)
+    if len(rates) and found.value in (0.0, 1.0):
+        low, high = wilson_interval(round(found.value * len(rates)), len(rates))
+        return Value(value=found.value, low=low, high=high)
+    return found
+
+
+def pooled(counts: Sequence[int], each: Sequence[int]) -> Counted:
+    """How many of all rollouts, from how many of each problem's: rollouts of one problem are no independent draws, so
+    the interval is over problems.
+
+    Args:
+        counts: of each problem.
+        each: rollouts of each problem, at least 1.
+    """
+    found = mean_rate([x / n for x, n in zip(counts, each, strict=True)])
+    return Counted(x=sum(counts), n=sum(each), low=found.low, high=found.high)
 
 
 def compare(mine: Mapping[str, int], other: Mapping[str, int], n: int, name: str) -> Comparison:
@@ -231,7 +253,7 @@ def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None
     judged = [results[problem.id] for problem in problems if not results[problem.id].error]
     n = config.sampling.n
     texts = [texts_of(out / folder_name(result.problem)) for result in judged]
-    total = Texts(*(sum(getattr(one, name) for one in texts) for name in ("rollouts", "tokens", "loops", "cut_off")))
+    each = [max(1, one.rollouts) for one in texts]
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= n]
     return Evaluation(
         model=config.model,
@@ -239,12 +261,12 @@ def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None
         sampling=config.sampling,
         correct={result.problem: result.before.correct for result in judged},
         questions={result.problem: result.question for result in judged},
-        pass_at={k: bootstrap([pass_at_k(n, result.before.correct, k) for result in judged]) for k in ks},
+        pass_at={k: mean_rate([pass_at_k(n, result.before.correct, k) for result in judged]) for k in ks},
         hit=counted(sum(result.before.correct > 0 for result in judged), len(judged)),
-        rollouts=counted(sum(result.before.correct for result in judged), total.rollouts),
-        tokens=round(total.tokens / max(1, total.rollouts), 2),
-        loops=counted(total.loops, total.rollouts),
-        cut_off=counted(total.cut_off, total.rollouts),
+        rollouts=pooled([result.before.correct for result in judged], each),
+        tokens=round(sum(one.tokens for one in texts) / max(1, sum(each)), 2),
+        loops=pooled([one.loops for one in texts], each),
+        cut_off=pooled([one.cut_off for one in texts], each),
         unrelated=knows,
         passed_over=len(problems) - len(judged),
     )
@@ -318,4 +340,4 @@ def words(one: Evaluation) -> list[str]:
             f"  zero-hit there and hit here: {a.newly_solved.x} of {a.newly_solved.n}; hit there and lost: "
             f"{a.lost.x} of {a.lost.n}",
         ]
-    return [*lines, "intervals: 95 %, over problems by bootstrap, counts by Wilson"]
+    return [*lines, "intervals: 95 %, over problems by bootstrap, counts of problems by Wilson"]

@@ -23,7 +23,7 @@ from explorer.statistics import wilson_interval
 from explorer.store import run_folder
 from explorer.training import folder as files
 from explorer.training.command import evaluate_command
-from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, compare, read_evaluation
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, compare, mean_rate, read_evaluation
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
 from explorer.views.train_progress import after_payload, side_payload
@@ -209,11 +209,8 @@ def measures(one: Evaluation, trained_on: frozenset[str] | None) -> list[tuple[s
     fresh, known = _apart(one, trained_on)
     found = []
     if fresh:
-        mean = bootstrap([correct / n for correct in fresh.values()])
-        low, high = mean.low, mean.high
-        if mean.value in (0.0, 1.0):  # all alike: resamples of them tell nothing
-            low, high = wilson_interval(round(mean.value * len(fresh)), len(fresh))
-        found.append(("pass@1", mean.value, low, high, f"mean of {len(fresh)} problems {_seen(trained_on)}"))
+        mean = mean_rate([correct / n for correct in fresh.values()])
+        found.append(("pass@1", mean.value, mean.low, mean.high, f"mean of {len(fresh)} problems {_seen(trained_on)}"))
     for name, part in ((f"pass@{n}", fresh), (f"pass@{n}, trained on", known)):
         if part:
             hit = sum(correct > 0 for correct in part.values())
