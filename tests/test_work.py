@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 import time
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from explorer.audit_controls import KINDS
 from explorer.limits import Limits
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run
+from explorer.ui.pump import NOT_NOW
 from explorer.ui.screen import SAME, Screen, merged
 from explorer.ui.session import Session, Sessions
 from explorer.ui.work import Work
@@ -506,3 +508,36 @@ def test_packed_zips_do_not_pile_up(work, session, monkeypatch):
     assert not first.exists()
     root = second.parent.parent
     assert len(list(root.iterdir())) == 1
+
+
+def test_a_run_is_packed_where_it_is_made(work, session, monkeypatch):
+    """On the thread of the model, so that no step lands between the record and its embeddings."""
+    revised(work, session)
+    threads = []
+    trajectory = session.run.trajectory
+    monkeypatch.setattr(session.run, "trajectory", lambda: threads.append(threading.get_ident()) or trajectory())
+    again = work.guarded(session, "play", work.after(session, SAMPLING))
+    next(again)
+    assert work.pack(session).exists()  # in the middle of something else
+    final(again)
+    assert len(threads) == 2  # the zip's and the one when all was done
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_what_runs_no_model_waits_for_one_on_its_way(work, session):
+    """`NOT_NOW` is a word for the line of the model; it never reaches a page."""
+    screen = act(work, session, "joint", iter([NOT_NOW, NOT_NOW, Screen(busy="")]), on_model=False)
+    assert screen == Screen(busy="")
+
+
+def test_a_page_at_work_is_not_forgotten(monkeypatch):
+    monkeypatch.setattr("explorer.ui.session.IDLE_LIMIT_S", -1)
+    sessions = Sessions("default")
+    left, busy = sessions.of("left"), sessions.of("busy")
+    busy.running = "audit"
+    sessions.of("left").touched = 0.0
+    sessions.of("another")
+    assert sessions.of("busy") is busy
+    assert not busy.stop.is_set()
+    assert left.stop.is_set()

@@ -86,8 +86,11 @@ class Sessions:
         key = session_hash or "local"
         now = time.monotonic()
         with self._lock:
-            for other in [k for k, s in self._sessions.items() if now - s.touched > IDLE_LIMIT_S and k != key]:
-                self._sessions.pop(other).stop.set()
+            # What runs for a page keeps it, however long nobody touches it.
+            idle = [k for k, s in self._sessions.items() if now - s.touched > IDLE_LIMIT_S and not s.running]
+            for other in idle:
+                if other != key:
+                    self._sessions.pop(other).stop.set()
             session = self._sessions.get(key)
             if session is None:
                 session = self._sessions[key] = Session(key, self._default_model)

@@ -29,7 +29,7 @@ from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
-from explorer.ui.pump import NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
+from explorer.ui.pump import NAP_S, NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
 from explorer.ui.screen import Drawing, Screen, info, merged, warning
 from explorer.ui.session import Session
 from explorer.ui.zero_gpu import lent
@@ -71,7 +71,11 @@ class Work:
         session.stop.clear()
         try:
             if not on_model:
-                yield from action
+                for screen in action:
+                    if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
+                        time.sleep(NAP_S)
+                    else:
+                        yield screen
                 return
             yield from self.thread.drain(
                 action,
@@ -418,7 +422,7 @@ class Work:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
         session.after_point = point = max(0, min(session.point, len(run.steps)))
         session.after_sampling = sampling
-        run.after = [item for item in run.after if item.step != point]  # sampled anew
+        run.draw_anew(point, tuple(Start), sampling.n)
         yield Screen(
             compare=self.drawing.compare(session, "sampling"),
             notice=None,
@@ -450,7 +454,7 @@ class Work:
         points = curve_steps(len(run.steps))
         drawn = 0.0
         for point in points:
-            run.after = [c for c in run.after if (c.step, c.start) != (point, Start.REVISED)]
+            run.draw_anew(point, (Start.REVISED,), sampling.n)
             where = {"running": point, "planned": points, "sampling": sampling}
             yield Screen(success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve")
             for _, state in run.continue_from(
@@ -536,7 +540,22 @@ class Work:
     # -- taking it home ----------------------------------------------------------------------------
 
     def pack(self, session: Session) -> Path:
-        """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row."""
+        """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row.
+
+        It is packed on the model thread, between two looks of whatever runs there: anywhere else a step could land
+        between the record and its embeddings, and the save under way there and this one would undo each other.
+        """
+        packed: list[Path] = []
+
+        def packing() -> Iterator[None]:
+            packed.append(self._pack(session))
+            yield None
+
+        for _ in self.thread.drain(packing(), lambda older, newer: newer, lambda: None, quick=True):
+            pass
+        return packed[0]
+
+    def _pack(self, session: Session) -> Path:
         if session.run is None and session.opened is not None:
             folder, trace = session.opened.folder, session.opened.trace
         else:
