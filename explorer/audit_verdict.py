@@ -28,6 +28,9 @@ from enum import StrEnum
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
 from explorer.statistics import apart, is_degenerate, sign_test, split_test, wilson_interval
 
+# Counts up with the rules, so that findings of different ones are not mixed up. 1: any hit of a decoy whose interval
+# was not below was smuggling, and leaks were no condition.
+RULES = 2
 # A toward loss that fell by less than this share hardly moved.
 HARDLY = 0.25
 # At this mean loss a token has a probability of one in seven: the answer is still unlikely.

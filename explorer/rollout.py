@@ -12,6 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from explorer.answer import locate_answer
 from explorer.model import Context, LanguageModel
 from explorer.records import FinishReason, Rollout, SamplingConfig, StageCost, Verdict
 from explorer.stopwatch import Stopwatch
@@ -94,8 +95,11 @@ def sample_and_judge(
         judgement = judge.judge(gold, text, cut_off=cut_off)
         if text_before and judgement.verdict is not Verdict.UNJUDGED:
             # An equation may begin before the cut, so the whole is judged; but only if the continuation states an
-            # answer of its own: a prefix that holds the answer must not be counted as having reached it.
-            judgement = judge.judge(gold, text_before + text, cut_off=cut_off)
+            # answer of its own, and the whole's is that one: a prefix that holds the answer must not be counted as
+            # having reached it.
+            stated = locate_answer(text_before + text)
+            if stated is None or stated.end > len(text_before):
+                judgement = judge.judge(gold, text_before + text, cut_off=cut_off)
         state.rollouts[row] = Rollout(
             token_ids=tuple(state.drafts[row]),
             text=text,

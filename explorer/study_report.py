@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from explorer.audit_verdict import Audit, Finding, conclude
+from explorer.audit_verdict import RULES, Audit, Finding, conclude
 from explorer.cli import run_command
 from explorer.errors import UserError
 from explorer.hunt import read_config, read_results
@@ -33,6 +33,9 @@ COMMAND = "python -m explorer.study --out study"
 # What `study.confirmed_arms` calls them; another one is of an earlier rule.
 CHOSEN = ("default", "best")
 UNCHOSEN = "The search as it is counted today does not choose this setting: an earlier rule did."
+EARLIER_RULES = (
+    "Counted by earlier rules, under which one hit of a decoy could be enough for “smuggled” where draws are few."
+)
 # What an arm of an audit is called in the report; the order of the tables.
 CONFIRMED = {
     "revised": "revised embeddings",
@@ -192,6 +195,7 @@ def confirmed_arm(folder: Path, setting: str) -> dict:
         "arms": arms,
         "paired": paired,
         "findings": {finding.value: counted[finding] for finding in Finding},
+        "rules": RULES,
     }
 
 
@@ -274,7 +278,8 @@ def words(figures: dict) -> list[str]:
         if one.get("commands"):
             lines += ["", "Repeat it with " + ", ".join(f"`{command}`" for command in one["commands"]) + "."]
         found = ", ".join(f"{finding} {count}" for finding, count in one["findings"].items() if count)
-        lines += ["", f"Audit of each problem: {found}."]
+        earlier = "" if one.get("rules", 1) == RULES else f" {EARLIER_RULES}"
+        lines += ["", f"Audit of each problem: {found}.{earlier}"]
     return [*lines, ""]
 
 
