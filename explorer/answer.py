@@ -2,7 +2,9 @@ r"""Where a text states its answer, and the answer as LaTeX that math-verify can
 
 A text is read the way a marker would: the last closed ``\boxed{…}`` counts; else what follows the last "answer is …"
 (or "Answer: …", or GSM8K's ``####``); else the last number or expression that is not itself part of a sum left undone,
-so that "12 + 7 = 19" states 19 and "we add 12 + 7" states nothing. A box that was never closed states nothing.
+so that "12 + 7 = 19" states 19, and "we add 12 + 7" or "20% of 50" states nothing. A box that was never closed states
+nothing. What follows "answer is" is read to the end of its chain, units or not: "2 hours = 120 minutes" states 120. Of
+"7 out of 10" the 7 counts: behind a whole number, "of" names what it is a part of and asks for no work.
 
 Everything here is pure text work in time linear in the text. What it does not do: decide whether the answer is right
 (`verdict.py`), read numbers written as words, or follow a text that names several answers (the last one counts).
@@ -57,7 +59,28 @@ _NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
 _LIST_MARK = re.compile(r"(?m)^[ \t]*\(?\d{1,3}[.)](?=\s|$)")
 _STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|__")
-_UNIT_THEN_OPERATOR = re.compile(r"\s*(?:[A-Za-z]+\s+){1,3}(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s|/\s)")
+# A dash is a minus only in front of an operand: "60 km/h - that is fast" is no sum.
+_UNIT_THEN_OPERATOR = re.compile(
+    r"\s*(?:[A-Za-z]+(?:/[A-Za-z]+)?\s+){1,3}"
+    r"(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s(?=\s{0,3}[\d.$€£¥(\[{\\√]|\s{0,3}[A-Za-z]\b|\s*\Z)|/\s)"
+)
+# What may stand between two expressions that belong together: units and a word that joins, never a new clause.
+_CLAUSE = (
+    "because|since|as|so|if|when|where|while|which|that|but|and|or|then|for|than|with|by|from|using|given"
+    "|is|are|was|were|equals?|makes?|gives?"
+)
+_UNITS = rf"(?:\s*(?!(?:{_CLAUSE})\b)[A-Za-z°]+(?:/[A-Za-z]+)?\b)"
+_OWNER = r"(?:\s+(?:the|an?|his|her|its|their|my|our|your|these|those|all))?"
+_ONLY_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*")
+_OPERATOR_WORD = re.compile(rf"{_UNITS}{{0,3}}\s*\b(?:plus|minus|times|x|multiplied\s+by|divided\s+by)\b{_OWNER}\s*")
+_OF = re.compile(rf"\s*of\b{_OWNER}\s*")
+_OF_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*\bof\b{_OWNER}\s*")
+_AND_UNITS = re.compile(rf"{_UNITS}{{1,3}}(?:\s+and)?\s*")
+_OR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bor\b\s*(?:{_LEAD_IN.pattern})?", re.IGNORECASE)
+_EQUATES = re.compile(r"(?!.*[<>]).*(?:[=≈≡]|approx|simeq|equiv)")
+# A percentage or a fraction: "of" behind it means times.
+_PART = re.compile(r"(?:%|percent|/\s?\d+|\\[dt]?frac\s?\{[^{}]*\}\s?\{[^{}]*\})(?:\s|\$|\\[)\]])*$")
+_PART_OF = re.compile(r"(%|/\s?\d+|\})\s*(?:of\b|\\text\s?\{\s*of\s*\})")
 _WORD = re.compile(r"(?<!\\)(?<![A-Za-z\\])[A-Za-z]{2,}")
 
 
@@ -86,10 +109,14 @@ def locate_answer(text: str) -> AnswerSpan | None:
 
 
 def is_left_undone(answer: str) -> bool:
-    """Whether an answer is arithmetic on numerals that nobody worked out, as "12 + 7" or "12 / 4" (but not "3/4")."""
+    """Whether an answer is arithmetic on numerals that nobody worked out.
+
+    "12 + 7", "12 / 4" and "20% of 50" are; "3/4", and "7 of 10" (a count and its whole), are not.
+    """
     bare = answer.strip().strip("$").strip().replace("**", "^")
     if _LITERAL.fullmatch(bare):
         return False
+    bare = _PART_OF.sub(r"\1 * ", re.sub(r"\s?\bpercent\b", "%", bare))
     return bool(_NUMERALS_ONLY.fullmatch(bare)) and bool(_BINARY.search(bare))
 
 
@@ -185,24 +212,58 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
         if not inside or (len(inside) == 1 and _NOT.match(plain, begin)):
             continue
         # Directly after "is" the first expression counts, to the end of its chain "12 + 7 = 19"; else the last one.
-        run_end = _run_end(plain, begin)
-        chain = [candidate for candidate in inside if candidate.start < run_end]
-        chosen = chain[-1] if chain else inside[-1]
+        chosen = inside[-1]
+        for value_start, value_end in reversed(_values(plain, begin, end)):
+            chain = [candidate for candidate in inside if value_start <= candidate.start < value_end]
+            if chain:
+                chosen = chain[-1]
+                break
         return AnswerSpan(chosen.text, chosen.start, chosen.end, "stated")
     return None
 
 
-def _run_end(plain: str, start: int) -> int:
-    """Where the unbroken expression that starts at `start` ends (`start` itself when none does)."""
-    for run_start, run_end, _ in _runs(plain, start):
-        return run_end if not plain[start:run_start].strip() else start
-    return start
+def _values(plain: str, begin: int, end: int) -> list[tuple[int, int]]:
+    """Where the statement at `begin` gives its value, the place that counts most last; empty when words come first.
+
+    Units and "of" cut an expression into runs. Those that go on with the one before belong to the statement, and what
+    stands behind their last "=" is its value; so is what "or" names beside it.
+    """
+    values: list[tuple[int, int]] = []
+    read_to = begin
+    for start, stop, tokens in _runs(plain, begin):
+        gap = plain[read_to:start]
+        if start >= end or (not values and gap.strip()):
+            break
+        named = not values or _OR.fullmatch(gap)
+        if not named and not _goes_on(gap, tokens):
+            break
+        if named or any(token.lastgroup == "relation" and _EQUATES.match(token.group()) for token in tokens):
+            values.append((start, stop))
+        read_to = stop
+    return values
+
+
+def _goes_on(gap: str, tokens: list[re.Match[str]]) -> bool:
+    """Whether a run goes on with the one before it, across the words in between."""
+    first = next((token for token in tokens if token.lastgroup not in {"spacing", "delimiter"}), tokens[0])
+    if first.lastgroup in {"operator", "times", "relation"}:
+        return bool(_ONLY_UNITS.fullmatch(gap))  # "2 hours = 120 minutes"
+    if _OPERATOR_WORD.fullmatch(gap) or _OF_UNITS.fullmatch(gap):
+        return True
+    # "3 hours and 20 minutes = 200 minutes"; but "5 apples and 3 + 4 = 7 pears" are two statements.
+    return not any(token.lastgroup == "relation" for token in tokens) and bool(_AND_UNITS.fullmatch(gap))
 
 
 def _candidates(plain: str) -> list[AnswerSpan]:
     """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone."""
     found = []
-    for _, run_end, tokens in _runs(plain, 0):
+    runs = list(_runs(plain, 0))
+    is_operand = False  # whether the words before a run make it one: "20% of"
+    for place, (_, run_end, tokens) in enumerate(runs):
+        next_start = runs[place + 1][0] if place + 1 < len(runs) else len(plain)
+        gap = plain[run_end:next_start] if next_start - run_end <= 80 else ""
+        part = _OF.fullmatch(gap) and _PART.search(plain, max(tokens[0].start(), run_end - 60), run_end)
+        follows_of, is_operand = is_operand, bool(part)
         pieces: list[list[re.Match[str]]] = [[]]
         for token in tokens:
             if token.lastgroup == "relation":
@@ -215,9 +276,9 @@ def _candidates(plain: str) -> list[AnswerSpan]:
                 continue
             start, end = span
             body = plain[start:end]
-            if is_left_undone(body):
+            if is_left_undone(body) or (index == 0 and follows_of):
                 continue
-            if index == len(pieces) - 1 and _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80):
+            if index == len(pieces) - 1 and (part or _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80)):
                 continue  # "5 apples + 3 apples": the 5 is an operand
             found.append(AnswerSpan(body, start, end, "last"))
     return found
@@ -294,6 +355,9 @@ def _runs(plain: str, start: int):
             kind = None
         if token and kind == "number" and _follows_number(tokens, plain, token):
             kind = "break"
+        if kind == "spacing" and not tokens:
+            position = token.end()  # a run starts with something to read
+            continue
         if kind is None or kind == "break":
             if tokens:
                 yield tokens[0].start(), tokens[-1].end(), tokens

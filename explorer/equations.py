@@ -3,14 +3,17 @@ r"""Equations that a text writes down in passing, and whether they hold: "23 + 4
 A reader of model text, not a prover. It finds what stands on both sides of "=" (or "equals", "is" after a sum,
 \approx), drops units and currency, and evaluates with exact fractions by a small recursive-descent parser with limits
 on length, depth and size (no `eval`). Chains are checked link by link. Where the meaning is open (a variable, a
-rounded decimal, "15/60 = 25%", a remainder) it gives the text the benefit of the doubt: only an equation that no
-sensible reading makes true is called wrong.
+rounded decimal, "15/60 = 25%", "80 + 10% = 88", a remainder) it gives the text the benefit of the doubt: only an
+equation that no sensible reading makes true is called wrong. So is one whose sides don't agree as bare numbers but are
+measured in units that convert ("1/2 hour = 30 minutes"): it counts as no equation.
 
-What it does not do: understand words, algebra, or equations whose left side is no arithmetic ("total = 12").
+What it does not do: understand words, algebra, or equations whose left side is no arithmetic ("total = 12"); convert
+units, so that "1/2 hour = 20 minutes" passes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -62,6 +65,38 @@ _BREAK_WORDS = """
     while also now first next finally
 """
 _BREAKS = frozenset(_BREAK_WORDS.split())
+# Units that convert into one another: dimension: unit, with its spellings but for the plural s, | unit … "m" is a metre
+# or a minute, "oz" a mass or a volume. "in" is left out: it is nearly always the preposition.
+_UNIT_TABLE = """
+    time: ms millisecond | s sec second | min minute m | h hr hour | day | wk week | fortnight
+    time: month mo | yr year | decade | century centuries
+    length: mm millimeter millimetre | cm centimeter centimetre | m meter metre | km kilometer kilometre
+    length: inch inches | ft foot feet | yd yard | mi mile
+    mass: mg milligram | g gram | kg kilogram kilo | ton tonne | oz ounce | lb pound | stone
+    volume: ml milliliter millilitre | cl | dl | l liter litre | cup | pint | quart | gal gallon | oz ounce
+    volume: tsp teaspoon | tbsp tablespoon
+    money: $ dollar buck | ¢ c cent penny pennies | nickel | dime | quarter | € euro | £ pound | pence | ¥ yen
+    data: bit | byte | kb kilobyte | mb megabyte | gb gigabyte | tb terabyte
+    count: dozen | pair | couple | gross | hundred | thousand | million | billion | trillion
+"""
+_UNIT_OR_MARK = re.compile(r"[A-Za-z]+|[$€£¢¥]")
+
+
+def _read_units(table: str) -> dict[str, set[tuple[str, str]]]:
+    """The units, as (dimension, unit), that each spelling may stand for."""
+    units: dict[str, set[tuple[str, str]]] = {}
+    for line in table.strip().splitlines():
+        dimension, groups = line.split(":")
+        for spellings in (group.split() for group in groups.split("|")):
+            for spelling in spellings:
+                for form in (spelling, f"{spelling}s"):
+                    units.setdefault(form, set()).add((dimension.strip(), spellings[0]))
+    for speed, length in (("mph", "mi"), ("kph", "km"), ("kmh", "km")):
+        units[speed] = units[length] | units["h"]
+    return units
+
+
+_UNITS = _read_units(_UNIT_TABLE)
 
 
 @dataclass(frozen=True)
@@ -120,7 +155,7 @@ def find_equations(text: str) -> tuple[Equation, ...]:
         while right[0].kind == "open" and right[-1].kind == "close" and not _closes(right[:-1]):
             right = right[1:-1]  # the result itself, not its box
         holds = _holds(left, right, rounded)
-        if holds is None:
+        if holds is None or (not holds and _may_convert(text_plain, sign, left, right)):
             continue
         found.append(
             Equation(
@@ -231,7 +266,7 @@ def _longest_suffix(tokens: list[_Tok], *, need_operator: bool) -> list[_Tok] | 
         if candidate[0].kind in ("times", "divide", "power", "of", "square", "percent"):
             return None
         try:
-            _evaluate(candidate, percent=True)
+            _evaluate(candidate, "hundredths")
         except _Unknown:
             continue
         product = any(a.kind in ("number", "close") and b.kind == "open" for a, b in pairwise(candidate))  # 4(3)
@@ -255,7 +290,7 @@ def _longest_prefix(tokens: list[_Tok]) -> list[_Tok] | None:
         if end < len(tokens) and tokens[end].kind in _OPERATORS and stop_kind == "break" and end + 1 == len(tokens):
             return None  # "= 5 + x": the right side goes on with something unknown
         try:
-            _evaluate(candidate, percent=True)
+            _evaluate(candidate, "hundredths")
         except _Unknown:
             continue
         return candidate
@@ -271,38 +306,123 @@ def _closes(tokens: list[_Tok]) -> bool:
     return False
 
 
+def _may_convert(text: str, sign: re.Match[str], left: list[_Tok], right: list[_Tok]) -> bool:
+    """Whether units that were left out may bridge two sides that differ as bare numbers, "1 hour + 30 minutes = 90"."""
+    start = left[0].start
+    while start and text[start - 1] in "$€£¥\\ ":
+        start -= 1
+    ours = _units(_UNIT_OR_MARK.findall(text, start, sign.start()))
+    theirs = _units(_words_of_result(text, sign.end(), right))
+    added = any(token.kind in ("plus", "minus") for token in left)
+    for dimension in {dimension for dimension, _ in ours | theirs}:
+        mine = {unit for unit in ours if unit[0] == dimension}
+        yours = {unit for unit in theirs if unit[0] == dimension}
+        if dimension == "count" and mine != yours:
+            return True  # "1/2 dozen = 6": a bare number counts in ones
+        if (mine and yours - mine) or len(yours) > 1:
+            return True
+        # Factors may be of several units, "2 hours × 60 minutes = 120 minutes", unless they make up another one: an
+        # area, or a rate's, "60 km/h × 30 minutes = 30 km".
+        if len(mine) > 1 and (added or dimension == "length" or not yours):
+            return True
+    return False
+
+
+def _units(words: list[str]) -> set[tuple[str, str]]:
+    """All units that some words may stand for."""
+    return set().union(*(_UNITS.get(word.lower(), ()) for word in words))
+
+
+def _words_of_result(text: str, start: int, right: list[_Tok]) -> list[str]:
+    """The unit words and marks of a right side: "5 feet 4 inches", and of "60 / 2 = 30 minutes" those of its end."""
+    limit = min(len(text), right[-1].end + 80)
+    boundary = _LINE_OR_SENTENCE.search(text, right[-1].end, limit)
+    position, end = start, boundary.start() if boundary else limit
+    if not _units(_UNIT_OR_MARK.findall(text, start, end)):
+        return []  # the usual case, and quick
+    words: list[str] = []
+    since_number = 0
+    while position < end:
+        token = _TOKEN.match(text, position, end)
+        kind, word = token.lastgroup, token.group()
+        position = token.end()
+        if kind in ("word", "text", "of"):
+            since_number += 1
+            here = _UNIT_OR_MARK.findall(word)
+            joins = word.lower() in ("and", "a", "an", "per")
+            ends = word.lower() in _BREAKS or bool(_units(words))  # "9 minutes after 2 hours"
+            if since_number > 3 or (ends and not joins and not _units(here)):
+                break
+            words += here
+        elif kind == "skip" or word == "¢":
+            words += _UNIT_OR_MARK.findall(word)
+        elif kind != "other":
+            since_number = 0
+        elif word != "\\" and (word not in "=≈" or _units(words)):
+            break
+    return words
+
+
+_READINGS = ("hundredths", "number", "change")
+
+
 def _holds(left: list[_Tok], right: list[_Tok], rounded: bool) -> bool | None:
     """Whether any sensible reading makes the two sides equal; None when none can be evaluated."""
     verdict = None
-    for left_percent, right_percent in ((True, True), (False, False), (True, False), (False, True)):
-        try:
-            a = _evaluate(left, percent=left_percent)
-            b = _evaluate(right, percent=right_percent)
-        except _Unknown:
-            continue
-        verdict = False
-        if a == b or _rounds_to(a, b, right, rounded):
-            return True
-        # "15 / 60 = 25%" and "15 / 60 = 25" (percent meant) are both common and both meant well.
-        if any(token.kind == "percent" for token in (*left, *right)) and (a * 100 == b or a == b * 100):
-            return True
+    has_percent = any(token.kind == "percent" for token in (*left, *right))
+    for left_value, left_reading in _values(left):
+        for right_value, right_reading in _values(right):
+            verdict = False
+            if left_value == right_value:
+                return True
+            if _rounds_to(left_value, right_value, right, rounded, _whole_percent(left, right, right_reading)):
+                return True
+            # "15 / 60 = 25%" and "15 / 60 = 25" (percent meant) are both common and both meant well.
+            times_100 = left_reading != "change" and right_reading != "change"
+            if has_percent and times_100 and (left_value * 100 == right_value or left_value == right_value * 100):
+                return True
     return verdict
 
 
-def _rounds_to(exact: Fraction, stated: Fraction, right: list[_Tok], rounded: bool) -> bool:
-    """Whether a stated decimal is the exact value rounded (or, of a value without an end, cut) to its last place."""
-    if len([token for token in right if token.kind == "number"]) != 1:
+def _values(side: list[_Tok]) -> list[tuple[Fraction, str]]:
+    """The values that a side may have, each with its reading of per cent."""
+    found = []
+    for reading in _READINGS if any(token.kind == "percent" for token in side) else _READINGS[:1]:
+        with contextlib.suppress(_Unknown):
+            found.append((_evaluate(side, reading), reading))
+    return found
+
+
+def _rounds_to(exact: Fraction, stated: Fraction, right: list[_Tok], rounded: bool, whole: Fraction | None) -> bool:
+    """Whether a stated decimal is the exact value rounded (or, of a value without an end, cut) to its last place.
+
+    `whole` is what one counts in a stated whole number that may be rounded as well; None: such a number is exact.
+    """
+    numbers = [token.text for token in right if token.kind == "number"]
+    if len(numbers) != 1:
         return False
-    number = next(token.text for token in right if token.kind == "number")
-    places = len(number.split(".")[1]) if "." in number else 0
-    if places == 0 and not rounded:
-        return False
+    places = len(numbers[0].split(".")[1]) if "." in numbers[0] else 0
     unit = Fraction(1, 10**places)
+    if places == 0 and not rounded:
+        if whole is None:
+            return False
+        unit = whole
     endless = exact.denominator % 3 == 0 or _rest_of(exact.denominator) != 1
     distance = abs(exact - stated)
     outward = abs(stated) > abs(exact)
     nearest = distance < unit / 2 or (distance == unit / 2 and outward)
     return nearest or ((endless or rounded) and distance < unit and not outward)
+
+
+def _whole_percent(left: list[_Tok], right: list[_Tok], reading: str) -> Fraction | None:
+    """What one counts in a stated per cent, which may be a rounded one: 5/8 = 63%; None: it is no per cent."""
+    if right[-1].kind != "percent":
+        return None
+    if reading != "number":
+        return Fraction(1, 100)
+    # Where 63% is the number 63, the left side must have got to hundreds by itself, or 3/4 would be 1%.
+    times_100 = any(token.kind == "number" and token.text == "100" for token in left)
+    return Fraction(1) if times_100 and all(token.kind != "percent" for token in left) else None
 
 
 def _rest_of(denominator: int) -> int:
@@ -317,8 +437,12 @@ def _rest_of(denominator: int) -> int:
 # sum := term {(+|-) term}; term := factor {(*|/|of) factor}; factor := [-] atom [^ factor] [%]
 
 
-def _evaluate(tokens: list[_Tok], *, percent: bool) -> Fraction:
-    """The exact value; raises _Unknown. `percent`: whether n% counts as n/100 or, as many texts mean it, as n."""
+def _evaluate(tokens: list[_Tok], percent: str) -> Fraction:
+    """The exact value; raises _Unknown.
+
+    `percent` says what n% is: "hundredths" n/100; "number" n, as many texts mean it; "change" n/100, but behind a plus
+    or a minus n/100 of what stands before it, as "80 + 10% = 88" means it.
+    """
     if not tokens or len(tokens) > MAX_TOKENS:
         raise _Unknown
     parser = _Parser(tokens, percent)
@@ -331,7 +455,7 @@ def _evaluate(tokens: list[_Tok], *, percent: bool) -> Fraction:
 class _Parser:
     """Recursive descent over `_Tok`s; `at` is the next token."""
 
-    def __init__(self, tokens: list[_Tok], percent: bool) -> None:
+    def __init__(self, tokens: list[_Tok], percent: str) -> None:
         self.tokens = tokens
         self.percent = percent
         self.at = 0
@@ -346,10 +470,17 @@ class _Parser:
         return self.tokens[self.at - 1]
 
     def sum(self, depth: int) -> Fraction:
+        begin = self.at
         value = self.term(depth)
+        plain = all(token.kind != "percent" for token in self.tokens[begin : self.at])  # 50% + 10% adds up points
         while self.peek() in ("plus", "minus"):
             sign = 1 if self.take().kind == "plus" else -1
-            value = _bounded(value + sign * self.term(depth))
+            begin = self.at
+            change = self.term(depth)
+            alone = [token.kind for token in self.tokens[begin : self.at]] == ["number", "percent"]
+            if self.percent == "change" and plain and alone:
+                change *= value
+            value = _bounded(value + sign * change)
         return value
 
     def term(self, depth: int) -> Fraction:
@@ -392,7 +523,7 @@ class _Parser:
             value = _power(value, Fraction(2 if self.take().text == "²" else 3))
         if self.peek() == "percent":
             self.take()
-            if self.percent:
+            if self.percent != "number":
                 value /= 100
         return value
 

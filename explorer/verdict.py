@@ -50,6 +50,10 @@ class Judgement:
     reason: str
 
 
+class NoJudge(UserError):
+    """The worker can't be started at all: that says nothing of the question, and no other one can be judged either."""
+
+
 class WorkerLost(Exception):
     """The worker was late or ended; it is gone, and the next question starts a new one."""
 
@@ -71,8 +75,8 @@ class Judge:
     def judge(self, gold: str, text: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, cut_off: bool = False) -> Judgement:
         """Judge one text against the gold answer, in at most `timeout_s` seconds (a worker's start not counted).
 
-        `cut_off` says that sampling ended at the token limit: an answer that touches the very end may be half a number
-        and is left unjudged. Raises UserError when the worker can't be started at all.
+        `cut_off` says that sampling ended at the token limit: an answer at the very end may be half a number, "12."
+        too, and is left unjudged. Raises NoJudge when the worker can't be started at all.
         """
         request = {"op": "judge", "gold": gold, "text": text[-MAX_TEXT_CHARS:], "cut_off": cut_off}
         try:
@@ -163,7 +167,7 @@ class Judge:
             raise
         if ready is None:
             self._stop()
-            raise UserError(
+            raise NoJudge(
                 "The answer checker could not start: run `python -m explorer.verdict` in the project's folder "
                 "to see why (is math-verify installed?)."
             )
@@ -218,6 +222,15 @@ def _unjudged(answer: str | None, reason: str) -> Judgement:
     return Judgement(Verdict.UNJUDGED, answer, reason)
 
 
+def _may_go_on(answer: str, rest: str) -> bool:
+    """Whether an answer with `rest` behind it, where the text was cut off, may be the first half of a longer number.
+
+    "$12." may have become $12.50, and "1," or "1,2" a thousand and more; a space or a word behind the mark ends both.
+    """
+    mark = re.fullmatch(r"\.|(?:,|\{,?\}?|\\!?,?)\d{0,2}", rest)
+    return not rest.strip() or (mark is not None and answer[-1:].isdigit())
+
+
 def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
     """The worker's part of `Judge.judge`, without any time limit: call it only where it may be killed."""
     from math_verify import verify
@@ -227,7 +240,7 @@ def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
         boxed = "\\boxed" in text or "\\fbox" in text
         return _unjudged(None, "Its \\boxed answer was never closed." if boxed else "It states no answer.")
     shown = span.text if len(span.text) <= 80 else span.text[:80] + "…"
-    if cut_off and span.kind != "boxed" and not text[span.end :].strip():
+    if cut_off and span.kind != "boxed" and _may_go_on(span.text, text[span.end :]):
         return _unjudged(shown, f"It was cut off inside or right after “{shown}”, which may be half of its answer.")
     gold_parsed = _read(gold, only_one=True)
     if gold_parsed is None:

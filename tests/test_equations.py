@@ -110,7 +110,101 @@ CASES = [
     ("3 times 5 is 16 apples", ["16"]),
     ("45 minutes - 20 minutes = 35 minutes", ["35"]),
     ("48 + 35 = 83, 83 + 1 = 85", ["85"]),
+    # A per cent that is added or taken off may be one of what stands before it.
+    ("80 + 10% = 88", []),
+    ("50 - 20% = 40", []),
+    ("$80 + 10% tax = $88", []),
+    ("(80 + 10%) × 2 = 176", []),
+    ("100 + 10% + 10% = 121", []),
+    ("44 × 2 = 80 + 10%", []),
+    ("80 + 10% = 90", []),
+    ("80 + 10% = 89", ["89"]),
+    ("100 - 20% = 70", ["70"]),
+    ("80 × 10% = 88", ["88"]),
+    ("80 + 10% = 8800", ["8800"]),
+    ("80 + 10% of 9 = 152", ["152"]),
+    ("50% + 10% = 55%", ["55%"]),
+    # A whole per cent may be a rounded one.
+    ("5/8 = 63%", []),
+    ("1/3 = 33%", []),
+    ("2/3 = 66%", []),
+    ("2/3 = 67%", []),
+    ("5/8 × 100 = 63%", []),
+    ("100% - 33.3% = 67%", []),
+    ("5/8 ≈ 60%", []),
+    ("5/8 = 62%", ["62%"]),
+    ("5/8 = 64%", ["64%"]),
+    ("2/3 = 68%", ["68%"]),
+    ("3/4 = 1%", ["1%"]),
+    ("20% + 30% = 60%", ["60%"]),
+    ("20% + 30% = 1%", ["1%"]),
+    ("63/100 = 64", ["64"]),
+    ("60% of 100 / 100 = 1%", ["1%"]),
+    ("2.998 × 1 = 3", ["3"]),
 ]
+
+# Sides that units may make equal though their bare numbers differ.
+CONVERTED = [
+    "1/2 hour = 30 minutes", "1 hour + 30 minutes = 90 minutes", "1/2 dozen = 6", "half hour + 30 min = 1 hr",
+    "2 hours / 4 = 30 minutes", "5 km + 300 m = 5300 m", "5 km + 300 m = 5.3 km", "10 kg - 500 g = 9.5 kg",
+    "2 lbs + 8 oz = 40 oz", "2 cups / 2 = 8 ounces", "12 inches + 1 foot = 2 feet", "24 ft / 3 = 96 inches",
+    "5 * 20 cents = $1", "$5 × 3 = 1500 cents", "$0.50 + $0.50 = 100¢", "2 × 50¢ = $1", "5 × $0.20 = 100 cents",
+    "3 nickels + 2 dimes = 35 cents",
+    "1/2 gallon = 2 quarts", "500 ml + 1 l = 1.5 l", "3 × 2 dozen = 72 eggs", "20 + 4 = 2 dozen",
+    "2 thousand + 500 = 2500", "45 + 45 = 1 hour 30 minutes", "45 minutes + 45 minutes = 1 hour and 30 minutes",
+    "60 km/h * 30 minutes = 30 km", "60 mph × 30 minutes = 30 miles", "60 miles / 30 minutes = 120 miles per hour",
+    "2 feet × 6 inches = 144 square inches", "1 h + 30 m = 90 m", "1/2 hour = 60 × 1/2 = 30 minutes",
+    r"1/2 hour = \boxed{30} minutes", r"$\frac{1}{2} \text{ hour} = 30 \text{ minutes}$", "1 GB + 500 MB = 1500 MB",
+]  # fmt: skip
+
+# Units that can't: the same on both sides, none to compare with, no measure, or one behind the result's own.
+NOT_CONVERTED = [
+    ("3 apples + 4 pears = 8 fruits", "8"),
+    ("5 boxes * 4 apples = 21 apples", "21"),
+    ("3 boxes * 12 eggs = 37 eggs", "37"),
+    ("3 hours + 2 hours = 6 hours", "6"),
+    ("3 h + 2 hours = 6 hrs", "6"),
+    ("2 lb + 3 pounds = 6 lbs", "6"),
+    ("3 feet + 1 foot = 5 ft", "5"),
+    ("2 dozen + 3 dozen = 6 dozen", "6"),
+    ("$4 per pen × 3 pens = $13", "13"),
+    ("$12 + 7$ = 18", "18"),
+    ("50 cents + 20 cents = 80 cents", "80"),
+    ("2 hours * 60 minutes = 130 minutes", "130"),
+    ("2 hours * 60 minutes/hour = 130 minutes", "130"),
+    ("5 weeks × 7 days = 36 days", "36"),
+    ("3 quarters * 25 cents = 80 cents", "80"),
+    ("5 hours * 60 miles/hour = 310 miles", "310"),
+    ("2 + 3 = 6 feet", "6"),
+    ("2 hours + 3 hours = 6", "6"),
+    ("60 / 2 = 20 minutes", "20"),
+    ("5 minutes + 3 minutes = 9 minutes after 2 hours", "9"),
+    ("5 minutes + 3 minutes = 9 in 2 hours", "9"),
+    ("7 hours - 2 hours = 6 hours, or 360 minutes", "6"),
+    ("7 hours - 2 hours = 6\n30 minutes are left", "6"),
+    ("5 minutes + 3 minutes = 9 turns of both hour hands", "9"),
+    ("7 hours - 2 hours = 6 hours. A minute has 60 seconds", "6"),
+    ("3 gallons of milk + 5 gallons = 9 gallons of milk", "9"),
+]
+
+
+@pytest.mark.parametrize("text", CONVERTED)
+def test_units_that_convert_make_no_equation_false(text):
+    assert all(equation.holds for equation in find_equations(text))
+
+
+@pytest.mark.parametrize(("text", "wrong"), NOT_CONVERTED)
+def test_other_units_change_nothing(text, wrong):
+    (equation,) = find_equations(text)
+    assert not equation.holds
+    assert equation.right == wrong
+
+
+def test_an_equation_whose_units_differ_counts_when_its_bare_numbers_agree():
+    for text in ("2 hours × 60 = 120 minutes", "5 km + 300 m = 305", "90 minutes / 60 = 1.5 hours"):
+        (equation,) = find_equations(text)
+        assert equation.holds
+    assert find_equations("1/2 hour = 30 minutes") == ()
 
 
 @pytest.mark.parametrize(("text", "wrong"), CASES)
@@ -189,7 +283,9 @@ HOSTILE = [
     "\\frac{" * 9000 + "=2", "9" * 50000 + "+1=3", "-" * 20000 + "1 = 3", "\n" * 40000 + "=3", " " * 50000 + "1+1=3",
     "is 1 " * 9000, "*" * 30000, "\\text{" * 9000 + "=1", "9**9**9**9 = 3", "9^999999999 = 1", "1/0 = 3",
     "0^-1 + 1 = 2", "sqrt(" * 500 + "4" + ")" * 500 + " + 1 = 3", "(1+" * 500 + "1" + ")" * 500 + "=2",
-    "1/(1-1) + 2 = 3", "\ud800 1+1=2",
+    "1/(1-1) + 2 = 3", "\ud800 1+1=2", "1 h + 1 s = 3 " * 2000, "1 h + 1 s = 3 x " * 2000,
+    "1 h" + " " * 40000 + "+ 1 s = 9", "1 + 1 = 3" + " and" * 20000 + " h", "80 + 10% " * 8000 + "= 3",
+    "$" * 30000 + "1 + 1 = 3", ("80" + " + 10%" * 39 + " = 3 ") * 100,
 ]  # fmt: skip
 
 

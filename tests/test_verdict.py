@@ -41,6 +41,10 @@ def judge():
         ("19", r"\boxed{19 apples}", CORRECT),
         ("19", r"\boxed{12 + 7 = 19}", CORRECT),
         ("19", r"\boxed{12 + 7}", UNJUDGED),
+        ("50", r"\boxed{20% of 50}", UNJUDGED),
+        ("3/4", r"\boxed{2/3 of 9}", UNJUDGED),
+        ("10", "The answer is 20% of 50 = 10.", CORRECT),
+        ("120", "The answer is 2 hours = 120 minutes.", CORRECT),
         ("19", r"\boxed{18} no, \boxed{19}", CORRECT),
         ("19", r"\boxed{19} no, \boxed{18}", WRONG),
         ("19", r"It is 19, so \boxed{1", UNJUDGED),
@@ -116,6 +120,36 @@ def test_a_text_cut_off_inside_its_answer_is_unjudged(judge):
     assert judge.judge("19", "12 + 7 = 19 apples", cut_off=True).verdict is CORRECT
     assert judge.judge("19", r"\boxed{19}", cut_off=True).verdict is CORRECT
     assert judge.judge("19", "12 + 7 = 1").verdict is WRONG
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "cut_off", "verdict"),
+    [
+        ("12.50", "The answer is $12.", True, UNJUDGED),
+        ("12.50", "The answer is $12.", False, WRONG),
+        ("12", "The answer is **12.", True, UNJUDGED),
+        ("1200", "The answer is 1,", True, UNJUDGED),
+        ("1200", "The answer is 1,2", True, UNJUDGED),
+        ("1200", "So there are 1,", True, UNJUDGED),
+        ("1200", "The answer is 1,", False, WRONG),
+        ("1200", "The answer is $1{,", True, UNJUDGED),
+        ("1200", "The answer is $1\\", True, UNJUDGED),
+        # Whatever else follows ends the number.
+        ("12", "The answer is 12. ", True, CORRECT),
+        ("12", "The answer is 12.\n", True, CORRECT),
+        ("12", "The answer is 12, ", True, CORRECT),
+        ("12", "The answer is 12. So", True, CORRECT),
+        ("12", "The answer is 12 apples.", True, CORRECT),
+        ("12", "The answer is $12$.", True, CORRECT),
+        ("12%", "The answer is 12%.", True, CORRECT),
+        ("12", r"\boxed{12}.", True, CORRECT),
+        ("19", "The answer is 19. I like 3.", True, CORRECT),
+    ],
+)
+def test_a_mark_at_the_end_of_a_cut_off_text_may_go_on_as_a_number(judge, gold, text, cut_off, verdict):
+    judgement = judge.judge(gold, text, cut_off=cut_off)
+    assert judgement.verdict is verdict
+    assert ("cut off" in judgement.reason) is (verdict is UNJUDGED)
 
 
 HOSTILE_IN_TIME = [
