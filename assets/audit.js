@@ -72,7 +72,6 @@ class Audit {
 
   #start() {
     if (this.start.getAttribute("aria-disabled")) return;
-    setAttr(this.start, "aria-disabled", "true");
     this.trigger("audit", {});
   }
 

@@ -47,7 +47,10 @@ class Duel {
   }
 
   #ask(id) {
-    if (id === (this.value?.against ?? null)) return;
+    const { against } = this.value;
+    // It names the run that is compared: another one as soon as that is there, which Python may refuse.
+    this.select.value = against ?? "";
+    if (id === (against ?? null)) return;
     this.trigger("against", { id });
   }
 

@@ -1,7 +1,7 @@
 // Asking for a hunt: which prompts, the handful of settings that matter, how long it may take, the command that does it.
 // Payload: see explorer/views/hunt.py. What it does not do: check values or start anything; Python does, and answers with a plan.
 
-import { el, perFrame, plural, setAttr, setText, uid } from "./tokens.js";
+import { el, plural, setAttr, setText, uid } from "./tokens.js";
 import { commandLine } from "./command.js";
 import { huntMode, onHuntMode } from "./hunt.js";
 
@@ -111,6 +111,8 @@ class Form {
     this.body = el("details", { class: "lr-hf", open: "" }, el("summary", { text: "New hunt" }), this.grid, this.bad, this.foot);
     root.replaceChildren(this.body);
 
+    // What was asked for may have begun and ended since, or failed to.
+    this.body.addEventListener("toggle", () => this.body.open && this.filled && this.#ask(true));
     this.grid.addEventListener("input", () => this.#ask());
     this.grid.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && event.target.matches("input")) this.#begin();
@@ -234,8 +236,8 @@ class Form {
 export function mount({ element, props, trigger, watch }) {
   const view = new Form(element.querySelector(".lr-root") ?? element, trigger);
   const value = () => (props.value && typeof props.value === "object" ? props.value : null); // Gradio gives "" for None
-  const update = perFrame(() => view.render(value()));
-  watch("value", update);
+  // Each answer is looked at, not the last of a frame: an older one may come right behind the newest.
+  watch("value", () => view.render(value()));
   view.render(value());
   const settled = (event) => {
     // With hunts there, what they found comes first.

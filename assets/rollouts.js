@@ -5,6 +5,7 @@ import { badge, el, interval, number, perFrame, percent, plural, rateAxis, rateB
 import { SplitPicker } from "./rollouts-split.js";
 
 const PAGE = 32; // cards shown before "show more"
+let turn = 0; // counts the choices sent to Python: they may arrive out of order
 const BUSY = new Set(["sampling", "judging"]);
 
 class Card {
@@ -71,10 +72,10 @@ class Card {
     setText(this.facts, tokens.length ? plural(tokens.length, "token") + (finish === "length" ? " · cut at the limit" : "") : "");
 
     const pickable = (verdict === "wrong" || verdict === "unjudged") && !running && tokens.length > 1;
-    this.button.hidden = !pickable;
+    this.button.hidden = !pickable || busy;
     setAttr(this.button, "aria-pressed", picked);
     setText(this.button, picked ? "✓ Being revised" : "Revise this one");
-    setAttr(this.node, "data-pickable", pickable ? "true" : null);
+    setAttr(this.node, "data-pickable", pickable && !busy ? "true" : null);
     setAttr(this.node, "data-picked", picked ? "true" : null);
     let why = "";
     if (verdict === "correct") why = "Nothing failed here, so there is nothing to revise.";
@@ -93,7 +94,7 @@ class Rollouts {
     this.shown = PAGE;
     this.refused = 0; // how many choices Python has refused
     this.signature = null;
-    this.picker = new SplitPicker((choice) => this.trigger("split", choice));
+    this.picker = new SplitPicker((choice) => this.#send("split", choice));
     this.#build(root);
   }
 
@@ -139,10 +140,15 @@ class Rollouts {
     this.cards[first]?.text.focus();
   }
 
+  #send(name, choice) {
+    turn += 1;
+    this.trigger(name, { ...choice, turn });
+  }
+
   #pick(index) {
     if (this.picker.rollout === index) return;
     this.picker.pick(index);
-    this.trigger("pick", { rollout: index });
+    this.#send("pick", { rollout: index });
     this.render(this.payload);
     this.picker.node.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
@@ -271,7 +277,7 @@ function explain(value) {
 
 /**
  * Gradio calls this once per component. `props.value`: null or {state, message, problem, sampling, done, tokens_per_second, rollouts, summary,
- * split, presets, refused}. Emits 'pick' {rollout} and, 150 ms after the last move, 'split' {rollout, m, name}.
+ * split, presets, refused}. Emits 'pick' {rollout, turn} and, 150 ms after the last move, 'split' {rollout, m, name, turn}.
  */
 export function mount({ element, props, trigger, watch }) {
   const view = new Rollouts(element.querySelector(".lr-root") ?? element, trigger);

@@ -24,7 +24,11 @@ import { compare, inWords, travelled } from "./stage/honesty.js";
 const EASE_MS = 450; // one step's move at 1×
 const STEP_MS = 900; // one step's move and rest during playback at 1×
 const WAIT_MS = 5000; // after this an unanswered request no longer blocks the buttons
+let turn = 0; // counts the words to Python of the point on screen: they may arrive out of order
 const ease = (u) => (u < 0.5 ? 2 * u * u : 1 - (2 - 2 * u) ** 2 / 2);
+
+/** Whether two payloads show the same movement. */
+const same = (a, b) => JSON.stringify([a?.prefix, a?.steps]) === JSON.stringify([b.prefix, b.steps]);
 
 const STATUS = {
   running: ["Computing", "busy"],
@@ -147,7 +151,10 @@ class Stage {
       lockstep.changed(this);
       return;
     }
-    const newRun = before?.run_id !== payload.run_id || before?.nonce !== payload.nonce;
+    const renamed = before?.run_id !== payload.run_id || before?.nonce !== payload.nonce;
+    // A run that was opened, taken up to be gone on with: the same one under a new name, so the reader stays where they are.
+    const takenUp = renamed && payload.live && !payload.recorded && same(before, payload);
+    const newRun = renamed && !takenUp;
     const oldS = this.trajectory.S;
     const wasLast = this.point >= oldS;
     if (newRun) {
@@ -162,7 +169,7 @@ class Stage {
     const { M, S } = this.trajectory;
     if (newRun || change !== "same") this.table.clear();
     // Any answer ends the wait for one; a pause is answered by the end of running only.
-    const answered = newRun || before?.status !== payload.status || (this.waiting !== "pause" && (change !== "same" || before?.joint?.state !== payload.joint?.state));
+    const answered = renamed || before?.status !== payload.status || (this.waiting !== "pause" && (change !== "same" || before?.joint?.state !== payload.joint?.state));
     if (answered) this.waiting = null;
     if (newRun || change === "new") {
       this.stop();
@@ -170,6 +177,9 @@ class Stage {
       const asked = this.#goToAddress(payload.run_id);
       // A recorded run plays once by itself, as soon as its map is there; whoever came by a link sees what it names.
       this.greeting = Boolean(payload.recorded) && this.role === "a" && !asked && !reducedMotion() && !["make", "hunt", "train"].includes(document.body.dataset.lrMode);
+    } else if (takenUp) {
+      this.told = null;
+      this.#setPoint(this.point);
     } else if (change === "grown" && wasLast && !this.playing) this.glide(Math.max(S, this.head));
     if (this.selected !== null && this.selected >= M) this.selected = null;
     this.strip.setRun({ prefix: payload.prefix ?? [], continuation: payload.continuation ?? [], anchor: payload.anchor ?? null });
@@ -469,7 +479,8 @@ class Stage {
       const told = `${this.payload.run_id}/${this.point}`;
       if (told === this.told) return;
       this.told = told;
-      this.trigger("point", { run_id: this.payload.run_id, point: this.point });
+      turn += 1;
+      this.trigger("point", { run_id: this.payload.run_id, point: this.point, turn });
     }, 150);
   }
 

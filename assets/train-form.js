@@ -1,7 +1,7 @@
 // Asking for a training: which traces, which way, the handful of settings that matter, what it amounts to, the command that does it.
 // Payload: see explorer/views/train.py. What it does not do: check values or start anything; Python does, and answers with a plan.
 
-import { el, perFrame, plural, setAttr, setText, uid } from "./tokens.js";
+import { el, plural, setAttr, setText, uid } from "./tokens.js";
 import { commandLine } from "./command.js";
 import { GroupPreview } from "./train-group.js";
 import { onTrainMode, trainMode } from "./train.js";
@@ -115,6 +115,8 @@ class Form {
     this.body = el("details", { class: "lr-hf", open: "" }, el("summary", { text: "New training" }), this.grid, this.amounts, this.group.node, this.foot);
     root.replaceChildren(this.body);
 
+    // What was asked for may have begun and ended since, or failed to.
+    this.body.addEventListener("toggle", () => this.body.open && this.filled && this.#ask(true));
     this.grid.addEventListener("input", (event) => {
       if (event.target.type !== "radio") this.#ask();
     });
@@ -259,8 +261,8 @@ class Form {
 export function mount({ element, props, trigger, watch }) {
   const view = new Form(element.querySelector(".lr-root") ?? element, trigger);
   const value = () => (props.value && typeof props.value === "object" ? props.value : null); // Gradio gives "" for None
-  const update = perFrame(() => view.render(value()));
-  watch("value", update);
+  // Each answer is looked at, not the last of a frame: an older one may come right behind the newest.
+  watch("value", () => view.render(value()));
   view.render(value());
   const settled = (event) => {
     // With trainings there, they come first.

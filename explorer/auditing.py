@@ -6,17 +6,19 @@ What it does not do: run one control (`audit.py`, `audit_controls.py`), conclude
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from explorer.audit import decoy_control
 from explorer.audit_controls import KINDS, ControlState, other_control
 from explorer.audit_verdict import Audit, Finding, audited_step, conclude
 from explorer.errors import UserError
+from explorer.hunt import HUNT_FILE
 from explorer.hunting import soft_interrupt
 from explorer.leaks import leaks
 from explorer.pipeline import Cancelled, Run, load_model, never
@@ -24,6 +26,7 @@ from explorer.records import Leaks, Trace
 from explorer.rollout import JudgeLike
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run, save_run, write_atomic
+from explorer.verdict import NoJudge
 
 AUDIT_FILE, TABLE_FILE = "audit.json", "audit.csv"
 
@@ -61,6 +64,8 @@ def audit_run(
                     if state.sampling is not None:
                         doing = f"{len(state.sampling.rollouts)} of {state.sampling.n} finished"
                     yield ControlState(kind, doing, state.control)
+            except NoJudge:
+                raise
             except UserError as error:  # no decoy of this answer can be made up: the others go on
                 yield ControlState(kind, f"left out: {error}")
         else:
@@ -93,7 +98,7 @@ def audit(
         (lines for people, the same as plain values).
 
     Raises:
-        UserError: no such control, nothing to audit, or the runs are of another model.
+        UserError: no such control, nothing to audit, the runs are of another model, or a hunt works at them.
         KeyboardInterrupt: it was asked to stop (SIGINT), and did after the control under way; a second one stops it at
             once, and that control is done again.
     """
@@ -115,22 +120,23 @@ def audit(
     settings = read_settings(
         **{**model, "model": model["model"] or first.model.id, "dtype": model["dtype"] or first.model.dtype}
     )
-    language_model = load_model(settings, progress=lambda part, text: tell(text, part))
     audits: list[Audit] = []
     measured: list[Leaks | None] = []
-    with Judge() as judge, soft_interrupt() as asked_to_stop:
-        for place, folder in enumerate(folders):
-            trace, trajectory = load_run(folder)
-            run = Run.reopen(language_model, trace, trajectory)
-            at = f"Run {place + 1} of {len(folders)}"
-            for state in audit_run(run, judge, kinds, samples):
-                tell(f"{at}: {trace.problem.id}, {state.kind}, {state.doing}", place / len(folders))
-                if state.control is not None or state.kind == "leaks":
-                    save_run(_kept(run, trace), trajectory, folder)
-                    if asked_to_stop.is_set() and (state.kind != "leaks" or place + 1 < len(folders)):
-                        raise KeyboardInterrupt
-            audits.append(conclude(run.trace(), folder.name))
-            measured.append(run.leaks)
+    with _no_hunt_in({folder.parent for folder in folders}):
+        language_model = load_model(settings, progress=lambda part, text: tell(text, part))
+        with Judge() as judge, soft_interrupt() as asked_to_stop:
+            for place, folder in enumerate(folders):
+                trace, trajectory = load_run(folder)
+                run = Run.reopen(language_model, trace, trajectory)
+                at = f"Run {place + 1} of {len(folders)}"
+                for state in audit_run(run, judge, kinds, samples):
+                    tell(f"{at}: {trace.problem.id}, {state.kind}, {state.doing}", place / len(folders))
+                    if state.control is not None or state.kind == "leaks":
+                        save_run(_kept(run, trace), trajectory, folder)
+                        if asked_to_stop.is_set() and (state.kind != "leaks" or place + 1 < len(folders)):
+                            raise KeyboardInterrupt
+                audits.append(conclude(run.trace(), folder.name))
+                measured.append(run.leaks)
     summary = summarise(audits)
     where = out or path
     if len(folders) > 1 or where != folders[0]:
@@ -139,6 +145,30 @@ def audit(
         write_atomic(where / TABLE_FILE, _csv(audits).encode())
     lines = words(audits[0], measured[0]) if len(audits) == 1 else all_words(audits, summary)
     return lines, summary
+
+
+@contextlib.contextmanager
+def _no_hunt_in(parents: Iterable[Path]) -> Iterator[None]:
+    """Inside, no process hunts in these folders: an audit and a hunt would each save their own copy of a run over what
+    the other one has added.
+
+    Raises:
+        UserError: a hunt, or another audit, is at work there.
+    """
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        for parent in (parent for parent in parents if (parent / HUNT_FILE).exists()):
+            # Each process of a hunt has a lock of its own; the first one's also keeps out a hunt that begins meanwhile.
+            for lock in {parent / ".hunt-0.lock", *parent.glob(".hunt-*.lock")}:
+                try:
+                    held.enter_context(FileLock(lock, timeout=0))
+                except Timeout:
+                    raise UserError(
+                        f"A hunt or another audit is at work in {parent}: wait for it or pause it, or audit copies of "
+                        "the runs with --out."
+                    ) from None
+        yield
 
 
 def _copied(folder: Path, out: Path) -> Path:

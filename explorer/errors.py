@@ -43,6 +43,9 @@ def describe(error: BaseException) -> str:
         return f"No permission to use {error.filename or 'that file'}: choose a folder that you may write to."
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"There is a file where a folder is needed, {error.filename or 'on that path'}: choose another folder."
+    if isinstance(error, IsADirectoryError):
+        # Of a rename the second name is where the file should be; the first is a temporary one.
+        return f"There is a folder where a file is needed, {error.filename2 or error.filename}: choose another name."
     log.error("unexpected error", exc_info=error)
     name = type(error).__name__
     return f"Something went wrong inside the explorer ({name}); what was finished is kept, and the log has the details."

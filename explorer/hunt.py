@@ -44,6 +44,7 @@ from explorer.rollout import Engine, JudgeLike, sample_and_judge
 from explorer.split import best_failed, best_preset, presets
 from explorer.store import load_run, save_run, write_atomic
 from explorer.together import TogetherRollouts
+from explorer.verdict import NoJudge
 from explorer.vllm_rollouts import VllmRollouts
 
 HUNT_FILE = "hunt.json"
@@ -153,7 +154,8 @@ class Hunt:
             where it stands, at least once for each problem; the first state before anything is done.
 
         Raises:
-            UserError: the folder holds another hunt, another process works at this share, or it can't be written.
+            UserError: the folder holds another hunt, another process works at this share, it can't be written, or
+                nothing can be judged.
         """
         from filelock import FileLock, Timeout
 
@@ -163,7 +165,7 @@ class Hunt:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
-                f"Another process is hunting in {self.out}: wait for it, or choose another --out."
+                f"Another process is hunting in {self.out}, or auditing it: wait for it, or choose another --out."
             ) from None
         try:
             yield from self._share(cancelled)
@@ -199,6 +201,8 @@ class Hunt:
         )
         try:
             found = yield from self._stages(problem, seed, state, cancelled)
+        except NoJudge:  # not this problem's own: written down as its result, it would never be tried again
+            raise
         except UserError as error:  # this problem's own: too long, no anchor
             found = {"error": str(error)}
         if found is None:
@@ -402,6 +406,8 @@ def _claim(out: Path, config: HuntConfig) -> None:
     """Make the folder, or see that it holds this very hunt. Raises `UserError`."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose a folder for the hunt.")
+    # Listed before the hunt's file is looked for: another process of this hunt may put it there any moment.
+    others = out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir())
     if (out / HUNT_FILE).exists():
         asked, there = (flat(item.model_dump(mode="json")) for item in (config, read_config(out)))
         # Where a model ran is no part of what was asked.
@@ -413,7 +419,7 @@ def _claim(out: Path, config: HuntConfig) -> None:
                 f"{asked[key]!r}): choose another --out, or the same settings to go on with it."
             )
         return
-    if out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
+    if others:
         raise UserError(f"{out} holds other files and no hunt: choose an empty or a new folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)

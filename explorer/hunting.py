@@ -194,11 +194,20 @@ def hunt(
             if state.total:  # else it never began: the folder may be another hunt's
                 progress.end("done" if state.done == state.total else "stopped", state)
             if hunt.results:  # also when it was interrupted: the table of what is done
-                write_tables(out, read_results(out), config)
+                tabled(out, config)
         if state.done < state.total:
             raise KeyboardInterrupt
-    results = read_results(out)
-    return words(results, config), write_tables(out, results, config)
+    return tabled(out, config)
+
+
+def tabled(out: Path, config: HuntConfig) -> tuple[list[str], dict]:
+    """Count what lies in a hunt's folder and write its tables; returns their lines and the summary. One process at a
+    time: one that had read before another's last result would write over the whole table."""
+    from filelock import FileLock
+
+    with FileLock(out / ".tables.lock"):
+        results = read_results(out)
+        return words(results, config), write_tables(out, results, config)
 
 
 def sentence(state: HuntState) -> str:

@@ -149,15 +149,20 @@ def load_run(folder: Path, with_trajectory: bool = True) -> tuple[Trace, Tensor 
         UserError: no run there, another schema version, or a damaged file; the sentence says which.
     """
     folder = Path(folder)
-    for attempt in range(20):
-        before = _mark(folder)
+    alike = 0
+    for _ in range(20):
+        before = _mark(folder), _mark(_older(folder))
         try:
             return _loaded(folder, with_trajectory)
         except (UserError, OSError):
-            # Replaced while it was read: it was not there for a moment, or half of it was the older version's. Twice,
-            # since two versions within a tick of the file system's clock can have one mark.
+            # Replaced while it was read: it was not there for a moment, or half of it was the older version's. More
+            # than once, since two versions within a tick of the file system's clock can have one mark, and a reader
+            # that puts an older version back finds that one again.
             time.sleep(SETTLE_S)
-            if attempt and before is not None and _mark(folder) == before:
+            # Aside and not in its place it is being replaced right now; in neither place it is not there at all.
+            replaced = before[0] is None and before[1] is not None
+            alike = alike + 1 if not replaced and (_mark(folder), _mark(_older(folder))) == before else 0
+            if alike >= (2 if before[0] is None else 4):
                 raise
     return _loaded(folder, with_trajectory)
 
@@ -318,10 +323,18 @@ def find_runs(path: Path) -> list[Path]:
 
 def zip_run(folder: Path, extra: dict[str, bytes], target: Path) -> Path:
     """One file to take home: the run's folder and extra files (name -> content) beside it; written whole or not at
-    all."""
+    all.
+
+    Raises:
+        UserError: the folder holds no run, or none any more.
+    """
     staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as archive:
+            if not (folder / TRACE_FILE).is_file():
+                raise UserError(
+                    f"The run {folder.name} is no longer on the disk, so nothing can be taken home: open another one."
+                )
             for file in (TRACE_FILE, TRAJECTORY_FILE):
                 if (folder / file).is_file():
                     archive.write(folder / file, f"{folder.name}/{file}")

@@ -9,8 +9,9 @@ import shutil
 import signal
 
 import pytest
+from filelock import FileLock, Timeout
 
-from explorer import auditing
+from explorer import auditing, verdict
 from explorer.audit_controls import KINDS
 from explorer.audit_verdict import Arm, Audit, Finding
 from explorer.auditing import summarise
@@ -88,6 +89,35 @@ def test_an_interrupt_waits_for_the_control_under_way(hunted, tmp_path, monkeypa
     assert kept.count("toward-only") == 1
     assert verb("audit", hunted / "h", *asked) == 0
     assert seen.count("toward-only") == 2, "one for each run, none twice"
+
+
+def test_a_hunt_and_an_audit_of_its_runs_keep_each_other_out(hunted, tmp_path, monkeypatch, capsys):
+    asked = ["--model", hunted / "tiny", "--controls", "leaks"]
+    with FileLock(hunted / "h" / ".hunt-1.lock"):  # one process of a hunt that was started elsewhere
+        for path in (hunted / "h", find_runs(hunted / "h")[0]):
+            assert verb("audit", path, *asked) == 2
+            assert f"A hunt or another audit is at work in {hunted / 'h'}" in capsys.readouterr().err
+        assert verb("audit", hunted / "h", *asked, "--out", tmp_path / "copies") == 0
+    (hunted / "h" / ".hunt-0.lock").unlink(missing_ok=True)
+    plain, refused = auditing.leaks, []
+
+    def measured(run, point):
+        with pytest.raises(Timeout):
+            FileLock(hunted / "h" / ".hunt-0.lock", timeout=0).acquire()
+        refused.append(run)
+        return plain(run, point)
+
+    monkeypatch.setattr(auditing, "leaks", measured)
+    assert verb("audit", hunted / "h", *asked) == 0
+    assert len(refused) == 2
+    FileLock(hunted / "h" / ".hunt-0.lock", timeout=0).acquire().lock.release()
+
+
+def test_a_judge_that_can_not_start_is_no_decoy_left_out(hunted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verdict.sys, "executable", "/bin/false")
+    bare = _bare(hunted / "h", tmp_path / "bare")
+    assert verb("audit", bare, "--model", hunted / "tiny", "--controls", "decoy") == 2
+    assert "could not start" in capsys.readouterr().err
 
 
 def test_copies_leave_the_runs_as_they_are(hunted, tmp_path):

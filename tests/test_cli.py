@@ -208,3 +208,8 @@ def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
     assert run("export", path, "--format", "sft", "--out", str(tmp_path / "sft.jsonl")) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "sft.jsonl")
     assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 2
+    (tmp_path / "rows").mkdir()
+    assert run("export", path, "--format", "sft", "--out", str(tmp_path / "rows")) == 2
+    said = capsys.readouterr().err
+    assert f"There is a folder where a file is needed, {tmp_path / 'rows'}: choose another name." in said
+    assert "Traceback" not in said

@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from explorer import hunting, verdict
 from explorer.errors import UserError
 from explorer.export import rescued
 from explorer.hunt import (
@@ -151,6 +153,15 @@ def test_a_problem_that_does_not_fit_is_a_row_with_its_reason(llama, tmp_path):
     assert any("shorten the question" in line for line in words(results, config(llama)))
 
 
+def test_a_judge_that_can_not_start_ends_the_hunt_and_is_no_problems_result(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match="could not start"):
+        hunted(llama, tmp_path / "h", PROBLEMS[:1], verdict.Judge())
+    assert read_results(tmp_path / "h") == []
+    _, results = hunted(llama, tmp_path / "h", PROBLEMS[:1])
+    assert (results[0].error, results[0].before.n) == ("", 3)
+
+
 def test_a_torn_line_is_left_out_and_mended(llama, tmp_path):
     hunted(llama, tmp_path / "h", PROBLEMS[:2])
     writer = tmp_path / "h" / "results-0.jsonl"
@@ -175,6 +186,45 @@ def test_other_settings_in_the_same_folder_are_refused(llama, tmp_path):
     with pytest.raises(UserError, match="is a file"):
         hunted(llama, tmp_path / "other" / "letter.txt")
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
+
+
+def test_another_process_may_put_the_hunts_file_there_any_moment(llama, tmp_path, monkeypatch):
+    """It comes after one has looked for it, and is seen among the folder's files."""
+    plain = Path.iterdir
+
+    def listed(self):
+        if self == tmp_path / "h":
+            (self / "hunt.json").write_text(config(llama).model_dump_json())
+        return plain(self)
+
+    (tmp_path / "h").mkdir()
+    monkeypatch.setattr(Path, "iterdir", listed)
+    next(Hunt(llama, PROBLEMS, config(llama), tmp_path / "h", FakeJudge()).run())
+    (tmp_path / "h" / "hunt.json").unlink()
+    with pytest.raises(UserError, match="another failed"):  # it is compared, too
+        next(Hunt(llama, PROBLEMS, config(llama, failed=3), tmp_path / "h", FakeJudge()).run())
+
+
+def test_the_tables_of_the_process_that_ends_last_stay(llama, tmp_path, monkeypatch):
+    """One has read the results; another adds its last one and writes its tables; then the first one writes."""
+    plain, writer = read_results, tmp_path / "results-0.jsonl"
+    writer.write_text(RESULTS[0].model_dump_json() + "\n")
+
+    def read(out):
+        found = plain(out)
+        if threading.current_thread() is threading.main_thread():
+            with writer.open("a") as lines:
+                lines.write(RESULTS[1].model_dump_json() + "\n")
+            other.start()
+            other.join(1.0)  # as long as the first one has the tables this one waits
+        return found
+
+    other = threading.Thread(target=hunting.tabled, args=(tmp_path, config(llama)))
+    monkeypatch.setattr(hunting, "read_results", read)
+    hunting.tabled(tmp_path, config(llama))
+    other.join(60)
+    assert [row.split(",")[0] for row in (tmp_path / "results.csv").read_text().splitlines()[1:]] == ["a1", "a2"]
+    assert json.loads((tmp_path / "summary.json").read_text())["families"][-1]["problems"] == 2
 
 
 def test_one_share_one_process(llama, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ SMALL = {
     "split": "fraction",
     "seed": 4,
 }
+MANY = 16
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +70,10 @@ def test_a_public_page_starts_nothing(hunts, tmp_path):
 
 @pytest.fixture
 def problems(hunts, tmp_path):
-    """A file of twelve problems, brought to the page."""
+    """A file of problems, brought to the page: so many that a hunt of them is under way when it is to be stopped."""
     file = tmp_path / "set.jsonl"
     rows = [
-        {"id": f"p{i:02}", "question": f"What is {i} + 3?", "answer": i + 3, "family": "ab"[i % 2]} for i in range(12)
+        {"id": f"p{i:02}", "question": f"What is {i} + 3?", "answer": i + 3, "family": "ab"[i % 2]} for i in range(MANY)
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
     return hunts.take_in(file, "My set.jsonl")
@@ -122,7 +124,7 @@ def test_a_hunt_from_start_over_pause_and_kill_to_its_table_and_audit(hunts, pro
     assert paused["job"]["state"] == "paused"
     assert hunts.look(name, paused["mark"])[1] is None
     kept = read_results(hunts.runs_dir / "hunts" / name)
-    assert 2 <= len(kept) < 12
+    assert 2 <= len(kept) < MANY
     assert paused["progress"]["done"] == len(kept)
 
     # An app that is started anew finds the same.
@@ -138,7 +140,7 @@ def test_a_hunt_from_start_over_pause_and_kill_to_its_table_and_audit(hunts, pro
     done = ended(hunts, name)
     assert done["job"]["state"] == "done", done["job"]
     table = hunts.look(name)[1]
-    assert [row["problem"] for row in table["rows"]] == [f"p{i:02}" for i in range(12)]
+    assert [row["problem"] for row in table["rows"]] == [f"p{i:02}" for i in range(MANY)]
     assert all(row["finding"] == "" for row in table["rows"])
 
     # The next plan is timed by this hunt, if the model is the same.
@@ -160,6 +162,37 @@ def test_a_hunt_from_start_over_pause_and_kill_to_its_table_and_audit(hunts, pro
         run.rename(run.with_name(f".{run.name}.old"))
     monkeypatch.setattr(Path, "exists", lambda self, **_: True)
     assert hunts.look(name)[1] == {**table, "mark": hunts.look(name)[1]["mark"]}
+
+
+def test_an_audit_that_is_over_does_not_hide_the_hunt_that_is_not(hunts):
+    """Jobs that end at once, each as it is told."""
+    folder = (hunts.runs_dir / "hunts" / "h").absolute()
+
+    def job(kind, code):
+        started = hunts.jobs.start(kind, kind, [sys.executable, "-c", f"raise SystemExit({code})"], folder)
+        until(lambda: not hunts.jobs.find(started.id).alive)
+        return started.id
+
+    def shown():
+        now = status(hunts, "h")
+        return now["job"]["id"], now["job"]["state"], now["hunts"][0]["words"]
+
+    hunt = job("hunt", 130)
+    assert shown() == (hunt, "paused", "h (paused)")
+    failed = job("audit", 2)
+    assert shown() == (failed, "failed", "h (failed)"), "why it failed must be seen"
+    stopped = job("audit", 130)
+    assert shown() == (stopped, "paused", "h (paused)")
+    hunts.command("cancel", stopped)
+    assert shown() == (hunt, "paused", "h (paused)")
+    job("audit", 0)
+    assert shown() == (hunt, "paused", "h (paused)")
+    hunts.command("resume", hunt)  # it ends as before
+    until(lambda: not hunts.jobs.find(hunt).alive)
+    whole = job("hunt", 0)
+    assert shown() == (whole, "done", "h")
+    audited = job("audit", 0)
+    assert shown() == (audited, "done", "h")
 
 
 def test_bad_rows_block_the_start_until_they_are_left_out(hunts, tmp_path, model):

@@ -176,9 +176,9 @@ def test_cancelling_while_others_have_the_model_saves_what_was_done(line):
 
 
 def test_one_at_rest_is_told_how_long(line):
-    line._turn_s = 0.8
+    line._turn_s = 1.6
     log = []
-    one = Visitor(line, working(log, "a", 1.2))
+    one = Visitor(line, working(log, "a", 2.0))
     eventually(lambda: log)
     two = Visitor(line, working(log, "b", 0.7))
     one.end(), two.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -145,6 +146,34 @@ def test_killed_between_the_two_renames_the_older_version_is_found(run, folder):
     assert store.load_run(folder)[0] == run.trace()
 
 
+def test_a_run_that_was_never_there_is_not_waited_for(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(store.time, "sleep", waited.append)
+    with pytest.raises(UserError, match="There is no run"):
+        store.load_run(tmp_path / "never")
+    assert len(waited) <= 2
+
+
+def test_a_run_that_lies_aside_for_long_is_waited_for(run, folder, monkeypatch):
+    """Whoever saves it was held up between the two renames, and this reader may not put the older one back."""
+    rename, waited = Path.rename, []
+    aside = folder.parent / ".one.old"
+    rename(folder, aside)
+
+    def refused(self, target):
+        raise PermissionError
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 9:
+            rename(aside, folder)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(store.time, "sleep", sleep)
+    assert store.load_run(folder)[0] == run.trace()
+    assert len(waited) == 9
+
+
 def test_a_run_without_a_split_has_no_trajectory(run, tmp_path):
     trace = run.trace().model_copy(update={"split": None, "anchor": None, "config": None, "steps": (), "after": ()})
     store.save_run(trace, None, tmp_path / "bare")
@@ -165,6 +194,14 @@ def test_zip_holds_the_folder_and_the_extras(folder, tmp_path):
     target = store.zip_run(folder, {"sft.jsonl": b"{}\n"}, tmp_path / "one.zip")
     with zipfile.ZipFile(target) as archive:
         assert sorted(archive.namelist()) == ["one/trace.json", "one/trajectory.safetensors", "sft.jsonl"]
+
+
+def test_a_run_that_was_removed_is_no_zip(folder, tmp_path):
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="no longer on the disk") as refused:
+        store.zip_run(folder, {"README.txt": b"hello"}, tmp_path / "one.zip")
+    assert str(tmp_path) not in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_looking_for_runs(folder, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,42 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
     read = [files.read_json(out / files.RESULT_FILE)["tokens"] for out in (whole, parts)]
     assert read[0] == read[1] > 0
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(place, tmp_path, method, capsys):
+    """One run was added, one audited, one of another model: what the training began with is what it ends with."""
+    from explorer.training.watch import Watch
+
+    runs, out = tmp_path / "runs", tmp_path / "t"
+    for name in ("run-0", "run-1"):
+        shutil.copytree(place / "runs" / name, runs / name)
+    given = ["train", method, "--runs", runs, "--model", place / "tiny", "--out", out, *SMALL, "--traces", "both"]
+    given += ["--group", 2, "--held-out-count", 0]
+    plain = Watch.on_step_end
+
+    def stopping(self, args, state, control, **kwargs):
+        self.stop.set()
+        return plain(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", stopping)
+        assert verb(*given) == 130
+    rows = (out / files.DATA_FILE).read_bytes()
+    shutil.copytree(place / "runs" / "run-2", runs / "run-2")
+    audited, trajectory = load_run(runs / "run-1")
+    vocabulary = audited.vocabulary.model_copy(update={"texts": {}})  # the leak is a field of every row
+    save_run(audited.model_copy(update={"vocabulary": vocabulary}), trajectory, runs / "run-1")
+    other, trajectory = load_run(runs / "run-0")
+    other = other.model_copy(update={"model": other.model.model_copy(update={"fingerprint": "f" * 16})})
+    save_run(other, trajectory, runs / "another")
+    assert verb(*given, "--seed", 1) == 2, "another request reads the runs"
+    assert "one model at a time" in capsys.readouterr().err
+    assert verb(*given) == 0
+    assert f"Going on with the {len(rows.splitlines())} rows in" in capsys.readouterr().err
+    assert (out / files.DATA_FILE).read_bytes() == rows
+    assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)] == [1, 2, 3]
+    assert files.finished(out)
 
 
 def test_groups_of_updates_that_a_kill_undid_are_forgotten(tmp_path):

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -172,6 +173,51 @@ def test_two_actions_of_one_page_do_not_mix(work, session):
     assert len(session.run.steps) == 3
 
 
+def test_of_cuts_that_come_while_one_is_laid_the_newest_is_laid(work, told, monkeypatch):
+    page, _ = visitor(work, told)
+    # The first takes up the opened run, which takes as long as the model lets it.
+    arrived, goes_on = threading.Event(), threading.Event()
+    need = work.host.need
+    monkeypatch.setattr(work.host, "need", lambda name: (arrived.set(), goes_on.wait(20), need(name))[-1])
+    screens = {}
+
+    def cut(turn, m):
+        action = work.cut(page, page.chosen, m, "custom", CONFIG)
+        screens[turn] = act(work, page, "split", action, choice=turn)
+
+    def begin(turn, m):
+        thread = threading.Thread(target=cut, args=(turn, m))
+        thread.start()
+        return thread
+
+    first = begin(1, 4)
+    assert arrived.wait(20)
+    second = begin(2, 5)
+    while page.choice < 2:
+        time.sleep(0.01)
+    third = begin(3, 6)
+    second.join(20)
+    assert screens == {2: Screen()}, "a newer one was there before its turn"
+    goes_on.set()
+    for thread in (first, third):
+        thread.join(20)
+    assert (screens[1].rollouts["split"]["m"], screens[3].rollouts["split"]["m"]) == (4, 6)
+    assert len(page.run.split.prefix_token_ids) == len(screens[3].stage["prefix"]) == 6
+    cut(2, 5)  # held up on its way here
+    assert screens[2] == Screen()
+    assert page.cut.m == 6
+
+
+def test_a_choice_is_refused_while_anything_else_runs(work, session):
+    revised(work, session)
+    more = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=False))
+    next(more)
+    screen = act(work, session, "split", work.cut(session, session.chosen, 4, "custom", CONFIG), choice=1)
+    assert "still running" in screen.notice["text"]
+    assert screen.rollouts["refused"] == 1
+    list(more)
+
+
 def test_a_full_disk_is_said_and_does_not_stop_what_goes_on_in_memory(work, session, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
@@ -216,6 +262,37 @@ def test_a_defect_is_one_sentence_without_a_traceback(work, session, monkeypatch
     screen = act(work, session, "play", work.revise(session, CONFIG, one=False))
     assert "ZeroDivisionError" in screen.notice["text"]
     assert "Traceback" not in screen.notice["text"]
+
+
+@pytest.mark.parametrize("verb", ["curve", "audit", "play"])
+def test_after_a_failure_no_view_says_that_it_is_still_at_it(work, session, told, monkeypatch, verb):
+    action = {
+        "curve": lambda: work.curve(session, SAMPLING),
+        "audit": lambda: work.audit(session),
+        "play": lambda: work.revise(session, CONFIG, one=True),
+    }[verb]
+    monkeypatch.setattr(work.host.model, "losses", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("explorer.pipeline.Run.continue_from", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("explorer.ui.work.audit_run", lambda *a, **k: 1 / 0)
+    screen = act(work, session, verb, action())
+    assert screen.notice["kind"] == "warning"
+    assert screen.success["state"] == ("failed" if verb == "curve" else "idle")
+    assert screen.audit["state"] == "idle"
+
+
+def test_a_joint_fit_says_that_it_can_be_cancelled_and_leaves_nothing_when_it_is(work, session, monkeypatch):
+    revised(work, session)
+    ended = []
+    job = SimpleNamespace(
+        poll=lambda: SimpleNamespace(state="building", progress=0.5, message="fitting"), cancel=lambda: ended.append(1)
+    )
+    monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: job)
+    screens = work.guarded(session, "joint", work.joint(session), on_model=False)
+    first = next(screens)
+    assert (first.busy, first.stage["joint"]["state"]) == ("joint", "fitting")
+    session.stop.set()
+    last = final(screens)
+    assert (last.busy, last.stage["joint"], ended) == ("", None, [1])
 
 
 @pytest.mark.parametrize("verb", ["revise", "after", "pick", "joint"])
@@ -320,6 +397,21 @@ def test_a_run_of_another_model_is_shown_but_not_gone_on_with(work, told):
     screen = act(work, page, "play", work.revise(page, CONFIG, one=True))
     assert "load that model" in screen.notice["text"]
     assert page.opened.id == told, "it is still on the screen"
+    screen = act(work, page, "pick", work.pick(page, 0, CONFIG), choice=1)
+    assert screen.rollouts["refused"] == page.refusals, "the picker goes back to the rollout that is cut"
+
+
+def test_a_model_that_arrives_opens_every_view_that_waits_for_it(work, told):
+    path = work.runs_dir / told / "trace.json"
+    path.write_text(path.read_text().replace(work.host.model.info.fingerprint, "0" * 16))
+    page, screen = visitor(work, told)
+    assert "load it under" in screen.success["why_not"]
+    trace = page.opened.trace
+    right = trace.model.model_copy(update={"fingerprint": work.host.model.info.fingerprint})
+    page.opened = replace(page.opened, trace=trace.model_copy(update={"model": right}))
+    screen = work.refresh(page)
+    assert screen.stage["live"] is True
+    assert [screen.success["why_not"], screen.audit["why_not"], screen.watch["story"]["why_not"]] == ["", "", ""]
 
 
 def test_replayed_live_the_same_comes_out_and_is_said(work, told):

@@ -55,6 +55,7 @@ export class Cloud {
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
       this.uploaded = false;
+      this.buffer = null;
       this.#program();
       this.onRestored?.();
     });

@@ -170,6 +170,7 @@ export class Curves {
     }
     if (!this.plotly) return;
     this.fallback.hidden = true;
+    for (const plot of this.plots) plot.el.hidden = false;
     const c = palette(this.el);
     const last = Math.max(1, this.planned, this.points.length - 1, (this.other?.points.length ?? 0) - 1);
     this.plots.forEach(({ target, el }, i) => {

@@ -9,7 +9,7 @@ export class Player {
   /** `act(name, value)`: "first", "back", "toggle", "step", "last", "seek" (point), "speed" (factor), "restart", "follow". */
   constructor(act) {
     const button = (name, shape, label, cls = "") =>
-      h("button", { type: "button", class: `lr-s-play-button ${cls}`.trim(), title: label, "aria-label": label, on: { click: () => act(name) } }, icon(shape));
+      h("button", { type: "button", class: `lr-s-play-button ${cls}`.trim(), title: label, "aria-label": label, on: { click: ({ currentTarget }) => currentTarget.getAttribute("aria-disabled") || act(name) } }, icon(shape));
     this.first = button("first", "first", "To the start (Home)");
     this.back = button("back", "back", "One step back (←)");
     this.toggle = button("toggle", "play", "Play (Space)", "lr-s-play-main");
@@ -24,7 +24,7 @@ export class Player {
       { class: "lr-s-speed", "aria-label": "Speed of playback", title: "Speed of playback", on: { change: () => act("speed", Number(this.speed.value)) } },
       ...SPEEDS.map((s) => h("option", { value: s, text: `${s}×`, selected: s === 1 })),
     );
-    this.restart = h("button", { type: "button", class: "lr-s-text-button", title: "Forget the steps and begin again at the unrevised prefix", on: { click: () => act("restart") } }, icon("restart"), h("span", { text: "Start over" }));
+    this.restart = h("button", { type: "button", class: "lr-s-text-button", title: "Forget the steps and begin again at the unrevised prefix", on: { click: () => this.restart.getAttribute("aria-disabled") || act("restart") } }, icon("restart"), h("span", { text: "Start over" }));
     this.chip = h("button", { type: "button", class: "lr-s-follow", hidden: true, on: { click: () => act("follow") } });
     this.note = h("span", { class: "lr-s-play-note" });
     this.el = h(
@@ -46,11 +46,14 @@ export class Player {
     this.range.style.setProperty("--lr-done", String(s.S / length));
     this.range.style.setProperty("--lr-here", String(s.point / length));
     this.#showTicks(length, s.S);
-    this.first.disabled = this.back.disabled = s.point === 0;
-    this.last.disabled = s.point >= s.S;
-    this.step.disabled = s.point >= s.S && (!s.canCompute || s.waiting);
+    // Not `disabled`, which would take the keyboard's focus from the button just pressed.
+    const off = (button, is) => setAttr(button, "aria-disabled", is ? "true" : null);
+    off(this.first, s.point === 0);
+    off(this.back, s.point === 0);
+    off(this.last, s.point >= s.S);
+    off(this.step, s.point >= s.S && (!s.canCompute || s.waiting));
     const going = s.playing || s.computing;
-    this.toggle.disabled = !going && (s.waiting || (s.S === 0 && !s.canCompute));
+    off(this.toggle, !going && (s.waiting || (s.S === 0 && !s.canCompute)));
     const shape = going ? this.icons.pause : this.icons.play;
     if (this.toggle.firstChild !== shape) this.toggle.replaceChildren(shape);
     for (const [el, label] of [[this.toggle, s.playLabel], [this.step, s.stepLabel]]) {
@@ -62,7 +65,7 @@ export class Player {
     setText(this.count, `${s.point} / ${length}`);
     setAttr(this.count, "title", s.S < length ? `Point ${s.point}; ${s.S} of ${length} planned steps computed` : `Point ${s.point} of ${s.S}`);
     this.restart.hidden = !s.live;
-    this.restart.disabled = s.waiting || s.S === 0;
+    off(this.restart, s.waiting || s.S === 0);
     this.chip.hidden = !s.arrived;
     if (s.arrived) setText(this.chip, `Step ${s.S} arrived — jump to it`);
     setText(this.note, s.note);

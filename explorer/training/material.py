@@ -41,8 +41,12 @@ class Material:
     maker: TrainingTrace | None = None
 
 
-def gather(asked: Asked) -> Material:
+def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
     """Choose the rows and problems of a training. Needs no model.
+
+    Args:
+        asked: what on, and how.
+        begun_with: the rows of the training that is gone on with; none reads the runs.
 
     Raises:
         UserError: nothing to train on, or nothing that can be read; the sentence tells what was left out and why.
@@ -50,7 +54,9 @@ def gather(asked: Asked) -> Material:
     request = asked.request
     if not asked.runs and not (request.method is Method.GRPO and asked.problems):
         raise UserError("Give folders of runs with --runs: a run, a hunt, or a folder of runs.")
-    found, runs = read_candidates(asked.runs) if asked.runs else ([], 0)
+    found, runs = begun_with, len({row.run for row in begun_with})
+    if asked.runs and not found:
+        found, runs = read_candidates(asked.runs)
     chosen = choose(found, request.traces, asked.wanted, runs)
     rows, left = list(chosen.traces), dict(chosen.left_out)
     if request.method is Method.DPO:

@@ -1,4 +1,4 @@
-"""The `train` verb: traces in, a trained model out; the same command goes on where it stood.
+"""The `train` verb: traces in, a trained model out; the same command goes on where it stood, on the same rows.
 
 Everything that can be refused is refused before a weight moves: no traces, another model's, rows too long, too little
 memory or disk, a folder that holds something else. The first Ctrl-C (SIGINT) ends it after the update under way and
@@ -28,6 +28,7 @@ from explorer.training.estimate import Estimate, estimate, gigabytes, machine_fl
 from explorer.training.folder import TrainingConfig
 from explorer.training.material import Asked, Material, gather, prepared, sizes
 from explorer.training.request import Method, Sampler
+from explorer.training.traces import TrainingTrace
 from explorer.vllm_rollouts import installed
 
 Tell = Callable[[str, float | None], None]
@@ -89,7 +90,8 @@ def train(
         raise UserError(f"{out} is a file: choose a folder for the training.")
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
-    material = gather(asked)
+    begun_with = _begun_with(asked, out)
+    material = gather(asked, begun_with)
     maker = material.maker
     if maker is not None and maker.model_source == "local" and not model["model"]:
         raise UserError(f"These traces are of a local model, {maker.model_id}: give its folder with --model.")
@@ -113,11 +115,27 @@ def train(
         return plan_words(asked, material, wanted), {"plan": wanted.model_dump(mode="json")}
     if files.finished(out):
         return [f"This training is done: its model is in {out / files.MODEL}"], files.read_json(out / files.RESULT_FILE)
+    if begun_with:
+        tell(f"Going on with the {len(begun_with)} rows in {out / files.DATA_FILE}, whatever the runs hold now", None)
     where = _device() if settings.device == "auto" else settings.device
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.FAST and where != "cpu":
         raise UserError("--sampler fast is the CPU's: use auto, trl or vllm on a GPU.")
     need_room(wanted, out, where)
     return _trained(asked, material, out, found, settings, tell, rank)
+
+
+def _begun_with(asked: Asked, out: Path) -> list[TrainingTrace]:
+    """The rows of the training that a folder holds, if the same was asked of it; none where it keeps none.
+
+    Its runs may have changed since: one was added, or an audit wrote its finding. Read again they would make another
+    training, and the checkpoints would be out of reach.
+    """
+    try:
+        before, rows = files.read_config(out), files.read_rows(out)
+    except (UserError, ValueError):  # nothing there yet, or damaged: then `write_config` says so
+        return []
+    there = (before.request, before.filter, before.problems, before.held_out)
+    return rows if there == (asked.request, asked.wanted, asked.problems, asked.held_out) else []
 
 
 def one_card(device: str | None, environment: MutableMapping[str, str]) -> str | None:

@@ -34,7 +34,7 @@ from explorer.hunt_request import (
     written,
 )
 from explorer.hunt_time import Speed, speed_of
-from explorer.jobs import Job, Jobs, shown_command
+from explorer.jobs import Job, Jobs, JobState, shown_command
 from explorer.problem_sets import DATASET, GYM, Found, problem_set, unit
 from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
@@ -175,7 +175,7 @@ class Hunts:
         at_work = Path(running.about).name if running else None
         shown = asked if asked in hunts else at_work if at_work in hunts else next(iter(hunts), None)
         folder = hunts.get(shown)
-        job = next((job for job in jobs if folder and Path(job.about) == folder.absolute()), None)
+        job = _job_of(folder, jobs) if folder else None
         results = read_results(folder) if folder else []
         mark = f"{shown}/{self._mark(folder, job)}" if folder else ""
         status = status_payload(
@@ -195,11 +195,12 @@ class Hunts:
             config = read_config(folder)
         except UserError:  # not written yet, or damaged, and then the list says so
             return status, {"hunt": shown, "mark": mark, "rows": [], "families": []}
-        return status, table_payload(shown, results, config, self._findings(folder, results, job), mark)
+        newest = next(iter(_about(folder, jobs)), None)
+        return status, table_payload(shown, results, config, self._findings(folder, results, newest), mark)
 
     def _words(self, folder: Path, jobs: Sequence[Job]) -> str:
-        """A hunt in the list: its name, and how its last job stands."""
-        job = next((job for job in jobs if Path(job.about) == folder.absolute()), None)
+        """A hunt in the list: its name, and how its job stands."""
+        job = _job_of(folder, jobs)
         if (folder / HUNT_FILE).exists() and not _readable(folder):
             return f"{folder.name} ({HUNT_FILE} is damaged)"
         return folder.name if job is None or job.state.value == "done" else f"{folder.name} ({job.state.value})"
@@ -236,6 +237,21 @@ class Hunts:
             if finding:
                 found[run] = finding
         return found
+
+
+def _about(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if Path(job.about) == folder.absolute()]
+
+
+def _job_of(folder: Path, jobs: Sequence[Job]) -> Job | None:
+    """The job by which a hunt's folder is steered, of the jobs newest first: the one that runs, else the newest. An
+    audit that is over does not stand before a hunt that is not: the hunt could not be gone on with."""
+    mine = _about(folder, jobs)
+    job = next((job for job in mine if job.alive), next(iter(mine), None))
+    if job is not None and job.kind == "audit" and job.state in (JobState.DONE, JobState.CANCELLED):
+        own = next((job for job in mine if job.kind == "hunt"), job)
+        return job if own.state is JobState.DONE else own
+    return job
 
 
 def written_model(name: str) -> str:

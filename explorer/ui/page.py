@@ -155,18 +155,19 @@ class Page:
         make: Callable[[], Iterator[Screen]],
         on_model: bool = True,
         quick: bool = False,
+        choice: int | None = None,
     ) -> Iterator[dict]:
         """Drive an action and yield updates. `make` may raise on bad input: that becomes the panel's notice.
 
         `on_model` is false for actions that run no model: they need not stand behind those that do; `quick` ones go
-        first among those.
+        first among those. Of actions with a `choice` the newest counts.
         """
         try:
             action = make()
         except Exception as error:
             yield self.draw(Screen(notice=warning(describe(error))), where)
             return
-        for screen in self.work.guarded(session, name, action, on_model, quick):
+        for screen in self.work.guarded(session, name, action, on_model, quick, choice):
             yield self.draw(screen, where)
 
     def once(self, *action: Any, **options: Any) -> dict:
@@ -175,7 +176,7 @@ class Page:
         updates: dict = {}
         for update in self.run(*action, quick=True, **options):
             updates |= update
-        return updates
+        return updates or self.draw(Screen(), action[0])
 
     def stop(self, request: gr.Request) -> None:
         """Ask whatever runs for this page to stop at its next step."""

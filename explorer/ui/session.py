@@ -39,6 +39,9 @@ class Session:
     presets: tuple[SplitPoint, ...] = ()
     refusals: int = 0
     point: int = 0
+    # The turns of the newest word of a point, and of the newest choice of a rollout or a cut: what comes late is older.
+    pointed: int = 0
+    choice: int = 0
     joint: dict | None = None
     after_point: int = 0
     after_sampling: SamplingConfig | None = None

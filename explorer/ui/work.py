@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
+# What lays the revision anew, and is done before long.
+CHOICES = ("pick", "split")
 # How long a packed zip lies here after it was handed over.
 PACKED_S = 600.0
 
@@ -52,22 +55,33 @@ class Work:
         self.host, self.judge, self.runs_dir, self.limits = host, judge, runs_dir, limits
         self.thread = ModelThread(turn_s)
         self.drawing = Drawing(host)
+        self._turns = threading.Condition()
         self._packed = tempfile.TemporaryDirectory(prefix="latentrevise-")
 
     def guarded(
-        self, session: Session, name: str, action: Iterator[Screen], on_model: bool = True, quick: bool = False
+        self,
+        session: Session,
+        name: str,
+        action: Iterator[Screen],
+        on_model: bool = True,
+        quick: bool = False,
+        choice: int | None = None,
     ) -> Iterator[Screen]:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
+        A `choice` (of a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a newer
+        one is there.
+
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
         """
-        if session.running:
+        if not self._begins(session, name, choice):
+            if choice is not None and choice < session.choice:
+                return
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
             return
-        session.running = name
         session.stop.clear()
         try:
             if not on_model:
@@ -91,26 +105,50 @@ class Work:
         except Exception as error:  # the page is the top: everything becomes one sentence here
             yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
         finally:
-            session.running = None
+            with self._turns:
+                session.running = None
+                self._turns.notify_all()
+
+    def _begins(self, session: Session, name: str, choice: int | None) -> bool:
+        """Whether an action begins now, which then is what runs for its session."""
+        with self._turns:
+            if choice is not None:
+                session.choice = max(session.choice, choice)
+                self._turns.notify_all()
+                self._turns.wait_for(lambda: choice < session.choice or session.running not in CHOICES)
+                if choice < session.choice:
+                    return False
+            if session.running:
+                return False
+            session.running = name
+            return True
 
     def _unmoved(self, session: Session) -> dict[str, Any]:
         """After a refusal: the picker moved by itself in the browser, and is told to go back to where the cut is."""
         if session.cut is None:
             return {}
+        return {"rollouts": self._taken_back(session)}
+
+    def _taken_back(self, session: Session) -> dict[str, Any]:
+        """The rollouts' view, which drops the choice that the picker waits for."""
         session.refusals += 1
-        return {"rollouts": self.drawing.rollouts(session, "done") | {"refused": session.refusals}}
+        return self.drawing.rollouts(session, "done") | {"refused": session.refusals}
 
     def _as_it_stands(self, session: Session) -> dict[str, Any]:
         """After a failure: the views show what was finished, and keep it on disk if that is possible at all."""
         if session.run is None:
-            return self.drawing.all(session) if session.opened is not None else {}
+            if session.opened is None:
+                return {}
+            return self.drawing.all(session) | {"rollouts": self._taken_back(session)}
         if not session.run.before:
             return {}
         self._keep(session)
         return {
-            "rollouts": self.drawing.rollouts(session, "done"),
+            "rollouts": self._taken_back(session),
             "stage": self.drawing.stage(session),
             "compare": self.drawing.compare(session, "cancelled"),
+            "success": self.drawing.success(session, "failed" if session.running == "curve" else "idle"),
+            "audit": self.drawing.audit(session),
         }
 
     # -- rollouts ----------------------------------------------------------------------------------
@@ -369,22 +407,19 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
-        run_id, steps = session.run_id, len(run.steps)
+        steps = len(run.steps)
         trajectory = run.trajectory()
         vertices = sorted({vertex for step in run.steps for vertex in step.vertices})
         ids = neighbourhood(run.model.vocabulary, trajectory, vertices)
         job = start_joint_layout(trajectory, run.model.vocabulary, ids)
         try:
-            while (status := job.poll()).state == "building":
-                if session.stop.is_set() or session.run_id != run_id:
-                    return
+            while (status := job.poll()).state == "building" and not session.stop.is_set():
                 session.joint = {"state": "fitting", "progress": status.progress, "message": status.message}
-                yield Screen(stage=self.drawing.stage(session))
+                yield Screen(stage=self.drawing.stage(session), busy="joint")
                 time.sleep(0.5)
         finally:
             job.cancel()
-        if session.run_id != run_id:
-            return
+            session.joint = None
         if status.state == "ready":
             layout = job.result
             session.joint = {
@@ -395,9 +430,9 @@ class Work:
                 "neighbours": layout.neighbours,
                 "trustworthiness": layout.trustworthiness,
             }
-        else:
+        elif status.state != "building":
             session.joint = {"state": "failed", "progress": 0.0, "message": status.message}
-        yield Screen(stage=self.drawing.stage(session))
+        yield Screen(stage=self.drawing.stage(session), busy="")
 
     def _restart(self, session: Session, config: RevisionConfig) -> None:
         run = session.run
@@ -596,7 +631,12 @@ class Work:
     def refresh(self, session: Session) -> Screen:
         """What tells whether the model is there, for when only the map's progress or the model's changed."""
         drawing = self.drawing
-        return Screen(stage=drawing.stage(session), watch=drawing.watch(session), audit=drawing.audit(session))
+        return Screen(
+            stage=drawing.stage(session),
+            watch=drawing.watch(session),
+            success=drawing.success(session),
+            audit=drawing.audit(session),
+        )
 
 
 def in_line(where: Standing | None) -> Screen:

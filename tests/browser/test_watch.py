@@ -141,6 +141,37 @@ def test_the_address_follows_a_scrub_and_fetches_neither_page_nor_icon(visit, se
         assert answer.body() == FAVICON.read_bytes()
 
 
+def test_the_curves_come_back_after_a_fetch_that_failed(visit, server):
+    with visit(server, mode="watch", reduced_motion="reduce") as visitor:
+        page = visitor.page
+        page.route("**/plotly.min.js", lambda route: route.abort())
+        page.goto(at(server, RUNS[0].id, step=1))
+        shows(page, RUNS[0].id)
+        curves = page.locator("#lr-stage .lr-s-curves")
+        curves.scroll_into_view_if_needed()
+        expect(curves).to_contain_text("The plotting library could not be loaded")
+        page.unroute("**/plotly.min.js")
+        s.player(page, "step").click()
+        expect(curves.locator(".lr-s-plot .main-svg").first).to_be_visible()
+        expect(curves.locator(".lr-s-curve-table")).to_be_hidden()
+
+
+def test_the_vocabulary_comes_back_when_the_browser_gives_its_graphics_back(visit, server):
+    with visit(server, mode="watch", reduced_motion="reduce") as visitor:
+        page = visitor.page
+        shows(page, RUNS[0].id)
+        cloud = f"({s.STAGE}).stage.map.cloud"
+        page.wait_for_function(f"() => {cloud}.uploaded || ({cloud}.kind === '2d' && {cloud}.coords)")
+        if page.evaluate(f"{cloud}.kind") == "2d":
+            return  # no WebGL in this browser, so nothing to lose
+        page.evaluate(f"window.loser = {cloud}.gl.getExtension('WEBGL_lose_context')")
+        page.evaluate("loser.loseContext()")
+        page.wait_for_function(f"() => {cloud}.gl.isContextLost()")
+        page.evaluate("loser.restoreContext()")
+        page.wait_for_function(f"() => {cloud}.uploaded && {cloud}.gl.isBuffer({cloud}.buffer)")
+        assert visitor.errors == []
+
+
 def test_a_link_to_a_run_that_is_not_here_says_so_and_shows_another(visit, server):
     with visit(server, mode="watch") as visitor:
         page = visitor.page

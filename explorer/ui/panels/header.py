@@ -55,12 +55,13 @@ def events(page: Page, demo: gr.Blocks) -> None:
         # The name too: a small model is there before the first look, and as ready as the one before it.
         mark = f"{session.model}|{value['state']}|{value['progress']}|{value['message']}|{value['map']}"
         if mark == seen:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), seen
+            return *[gr.skip()] * 5, gr.Timer(active=not settled), seen
         # The stage shows the map's progress, and the map itself as soon as it is there.
         if session.shown_id and session.running is None:
             screen = page.work.refresh(session)
-            return value, screen.stage, screen.watch, screen.audit, gr.Timer(active=not settled), mark
-        return value, gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=not settled), mark
+            views = screen.stage, screen.watch, screen.success, screen.audit
+            return value, *views, gr.Timer(active=not settled), mark
+        return value, *[gr.skip()] * 4, gr.Timer(active=not settled), mark
 
     def load(name: str, request: gr.Request):
         session = page.session(request)
@@ -79,7 +80,8 @@ def events(page: Page, demo: gr.Blocks) -> None:
 
     seen = gr.State("")
     quiet = dict(show_progress="hidden", api_visibility="private")
-    timer.tick(tick, seen, [page.header, page.stage, page.watch, page.audit, timer, seen], queue=False, **quiet)
+    views = [page.stage, page.watch, page.success, page.audit]
+    timer.tick(tick, seen, [page.header, *views, timer, seen], queue=False, **quiet)
     demo.load(first, None, page.header, queue=False, **quiet)
     page.loading = dict(fn=load, inputs=page.model_name, outputs=[page.header, timer], queue=False, **quiet)
     gr.on([page.load_model.click, page.model_name.submit], **page.loading)

@@ -95,7 +95,8 @@ def events(page: Page) -> None:
         session, name = page.session(request), run_id(str(evt._data.get("hunt", "")), str(evt._data.get("run", "")))
         return page.once("watch", "open", session, lambda: page.work.open(session, name), on_model=False)
 
-    page.hunt_form.plan(plan, None, page.hunt_form, **quick)
+    # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
+    page.hunt_form.plan(plan, None, page.hunt_form, trigger_mode="multiple", **quick)
     page.hunt_form.begin(begin, None, screen, **quick)
     page.hunt_file.upload(bring, page.hunt_file, [page.hunt_form, page.hunt_file, page.notices["hunt"]], **quick)
     page.hunt.look(look, None, screen, **quick)

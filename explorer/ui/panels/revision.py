@@ -60,8 +60,9 @@ def events(page: Page) -> None:
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
-        if data.get("run_id") == session.shown_id:
-            session.point = max(0, int(data["point"]))
+        turn = int(data.get("turn", 0))
+        if data.get("run_id") == session.shown_id and turn >= session.pointed:
+            session.point, session.pointed = max(0, int(data["point"])), turn
 
     def plan(steps: int, request: gr.Request):
         stage = page.work.plan(page.session(request), int(steps)).stage
@@ -91,7 +92,8 @@ def events(page: Page) -> None:
     page.revision.steps.input(plan, page.revision.steps, page.stage, **quick)
     page.duel.against(against, None, page.outputs("revision"), **quick)
     page.stage.pause(page.stop, **quick)
-    page.stage.point(point, None, None, **quick)
+    # Each word counts: Gradio would drop one that is said while the one before is on its way.
+    page.stage.point(point, None, None, trigger_mode="multiple", **quick)
     page.stage.joint(
         joint,
         None,

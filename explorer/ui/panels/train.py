@@ -106,7 +106,8 @@ def events(page: Page) -> None:
             name, said = parent, "The parent is being loaded: the line at the top says when it is there."
         return name, info(said), page.trainings.look(training, str(data.get("mark", "")), name)[0]
 
-    page.train_form.plan(plan, None, page.train_form, **quick)
+    # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
+    page.train_form.plan(plan, None, page.train_form, trigger_mode="multiple", **quick)
     page.train_form.begin(begin, None, screen, **quick)
     page.train_form.weigh(
         weigh,
