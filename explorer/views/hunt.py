@@ -146,7 +146,7 @@ def status_payload(
     Args:
         hunts: (name, words) of each, newest first.
         shown: the name of the one on show; None where there is none.
-        job: the newest job about it, a hunt or an audit; None where it was started elsewhere.
+        job: the one that steers it, the hunt or an audit of it; None where it was started elsewhere.
         progress: the contents of its `progress-*.json`, one for each process.
         other: another job that runs, so that none can be started.
         other_hunt: the hunt that it is about.
