@@ -61,7 +61,8 @@ def stage(page, expression):
 
 
 def events(page, name):
-    return page.evaluate("name => lrEvents.filter(e => e[0] === name).map(e => e[1])", name)
+    """What was said, but for the turns, which only rise."""
+    return page.evaluate("name => lrEvents.filter(e => e[0] === name).map(([, { turn, ...data }]) => data)", name)
 
 
 def settle(page):

@@ -64,7 +64,8 @@ def show(page, value):
 
 
 def events(page, name):
-    return page.evaluate("name => lr.events.filter(e => e[0] === name).map(e => e[1])", name)
+    """What was said, but for the turns, which only rise."""
+    return page.evaluate("name => lr.events.filter(e => e[0] === name).map(([, { turn, ...data }]) => data)", name)
 
 
 def rest(page):
