@@ -50,17 +50,17 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
-def work(bench: Bench, objectives: Sequence[RevisionObjective], positions: Sequence[int]) -> float:
+def work(bench: Bench, objectives: Sequence[RevisionObjective], prefixes: Sequence[int]) -> float:
     """Floating point operations of a step of ours: linear layers, and the head at scored positions, both ways; neither
     attention nor the oracle and the projection.
 
     Args:
         bench: whose networks.
         objectives: what is revised.
-        positions: the length of each one's prefix.
+        prefixes: tokens of each one's prefix.
     """
     forward = backward = scored = 0
-    for objective, prefix in zip(objectives, positions, strict=True):
+    for objective, prefix in zip(objectives, prefixes, strict=True):
         answer, failed = objective.anchor.answer_span, len(objective.continuation)
         read = 2 * prefix + answer[1] - 1 + failed - 1
         backward += read

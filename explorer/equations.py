@@ -20,6 +20,8 @@ from fractions import Fraction
 from itertools import pairwise
 from math import isqrt
 
+from explorer.units import UNIT_OR_MARK, units_of
+
 MAX_TOKENS = 80
 MAX_DEPTH = 20
 MAX_BITS = 512  # of any numerator or denominator on the way
@@ -65,38 +67,6 @@ _BREAK_WORDS = """
     while also now first next finally
 """
 _BREAKS = frozenset(_BREAK_WORDS.split())
-# Units that convert into one another: dimension: unit, with its spellings but for the plural s, | unit … "m" is a metre
-# or a minute, "oz" a mass or a volume. "in" is left out: it is nearly always the preposition.
-_UNIT_TABLE = """
-    time: ms millisecond | s sec second | min minute m | h hr hour | day | wk week | fortnight
-    time: month mo | yr year | decade | century centuries
-    length: mm millimeter millimetre | cm centimeter centimetre | m meter metre | km kilometer kilometre
-    length: inch inches | ft foot feet | yd yard | mi mile
-    mass: mg milligram | g gram | kg kilogram kilo | ton tonne | oz ounce | lb pound | stone
-    volume: ml milliliter millilitre | cl | dl | l liter litre | cup | pint | quart | gal gallon | oz ounce
-    volume: tsp teaspoon | tbsp tablespoon
-    money: $ dollar buck | ¢ c cent penny pennies | nickel | dime | quarter | € euro | £ pound | pence | ¥ yen
-    data: bit | byte | kb kilobyte | mb megabyte | gb gigabyte | tb terabyte
-    count: dozen | pair | couple | gross | hundred | thousand | million | billion | trillion
-"""
-_UNIT_OR_MARK = re.compile(r"[A-Za-z]+|[$€£¢¥]")
-
-
-def _read_units(table: str) -> dict[str, set[tuple[str, str]]]:
-    """The units, as (dimension, unit), that each spelling may stand for."""
-    units: dict[str, set[tuple[str, str]]] = {}
-    for line in table.strip().splitlines():
-        dimension, groups = line.split(":")
-        for spellings in (group.split() for group in groups.split("|")):
-            for spelling in spellings:
-                for form in (spelling, f"{spelling}s"):
-                    units.setdefault(form, set()).add((dimension.strip(), spellings[0]))
-    for speed, length in (("mph", "mi"), ("kph", "km"), ("kmh", "km")):
-        units[speed] = units[length] | units["h"]
-    return units
-
-
-_UNITS = _read_units(_UNIT_TABLE)
 
 
 @dataclass(frozen=True)
@@ -311,8 +281,8 @@ def _may_convert(text: str, sign: re.Match[str], left: list[_Tok], right: list[_
     start = left[0].start
     while start and text[start - 1] in "$€£¥\\ ":
         start -= 1
-    ours = _units(_UNIT_OR_MARK.findall(text, start, sign.start()))
-    theirs = _units(_words_of_result(text, sign.end(), right))
+    ours = units_of(UNIT_OR_MARK.findall(text, start, sign.start()))
+    theirs = units_of(_words_of_result(text, sign.end(), right))
     added = any(token.kind in ("plus", "minus") for token in left)
     for dimension in {dimension for dimension, _ in ours | theirs}:
         mine = {unit for unit in ours if unit[0] == dimension}
@@ -328,17 +298,12 @@ def _may_convert(text: str, sign: re.Match[str], left: list[_Tok], right: list[_
     return False
 
 
-def _units(words: list[str]) -> set[tuple[str, str]]:
-    """All units that some words may stand for."""
-    return set().union(*(_UNITS.get(word.lower(), ()) for word in words))
-
-
 def _words_of_result(text: str, start: int, right: list[_Tok]) -> list[str]:
     """The unit words and marks of a right side: "5 feet 4 inches", and of "60 / 2 = 30 minutes" those of its end."""
     limit = min(len(text), right[-1].end + 80)
     boundary = _LINE_OR_SENTENCE.search(text, right[-1].end, limit)
     position, end = start, boundary.start() if boundary else limit
-    if not _units(_UNIT_OR_MARK.findall(text, start, end)):
+    if not units_of(UNIT_OR_MARK.findall(text, start, end)):
         return []  # the usual case, and quick
     words: list[str] = []
     since_number = 0
@@ -348,17 +313,17 @@ def _words_of_result(text: str, start: int, right: list[_Tok]) -> list[str]:
         position = token.end()
         if kind in ("word", "text", "of"):
             since_number += 1
-            here = _UNIT_OR_MARK.findall(word)
+            here = UNIT_OR_MARK.findall(word)
             joins = word.lower() in ("and", "a", "an", "per")
-            ends = word.lower() in _BREAKS or bool(_units(words))  # "9 minutes after 2 hours"
-            if since_number > 3 or (ends and not joins and not _units(here)):
+            ends = word.lower() in _BREAKS or bool(units_of(words))  # "9 minutes after 2 hours"
+            if since_number > 3 or (ends and not joins and not units_of(here)):
                 break
             words += here
         elif kind == "skip" or word == "¢":
-            words += _UNIT_OR_MARK.findall(word)
+            words += UNIT_OR_MARK.findall(word)
         elif kind != "other":
             since_number = 0
-        elif word != "\\" and (word not in "=≈" or _units(words)):
+        elif word != "\\" and (word not in "=≈" or units_of(words)):
             break
     return words
 

@@ -478,7 +478,7 @@ class LanguageModel:
             found: list[tuple[float, Tensor | None]] = [(0.0, None)] * len(branches)
             for group in self._groups([len(branch.inputs) for branch in branches]):
                 members = [branches[index] for index in group]
-                same = len(passages[group[0] // 2].prefix) if group == [0, 1] else 0
+                same = len(passages[0].prefix) if group == [0, 1] else 0
                 logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members], same)
                 values = [
                     torch.nn.functional.cross_entropy(row, torch.as_tensor(member.targets, device=self.device))

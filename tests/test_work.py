@@ -193,7 +193,7 @@ def test_of_cuts_that_come_while_one_is_laid_the_newest_is_laid(work, told, monk
     first = begin(1, 4)
     assert arrived.wait(20)
     second = begin(2, 5)
-    while page.choice < 2:
+    while page.choice_turn < 2:
         time.sleep(0.01)
     third = begin(3, 6)
     second.join(20)

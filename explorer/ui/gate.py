@@ -17,7 +17,7 @@ from explorer.errors import UserError, describe
 
 STRANGE = "This is not what the page sends: reload it and try again."
 # In the data of our views' events: numbers that count or point at something.
-WHOLE = ("rollout", "m", "point", "ticket")
+WHOLE = ("rollout", "m", "point", "ticket", "turn")
 LARGEST = 1_000_000_000
 
 

@@ -40,8 +40,8 @@ class Session:
     refusals: int = 0
     point: int = 0
     # The turns of the newest word of a point, and of the newest choice of a rollout or a cut: what comes late is older.
-    pointed: int = 0
-    choice: int = 0
+    point_turn: int = 0
+    choice_turn: int = 0
     joint: dict | None = None
     after_point: int = 0
     after_sampling: SamplingConfig | None = None
@@ -89,11 +89,10 @@ class Sessions:
         key = session_hash or "local"
         now = time.monotonic()
         with self._lock:
+            others = [(k, s) for k, s in self._sessions.items() if k != key]
             # What runs for a page keeps it, however long nobody touches it.
-            idle = [k for k, s in self._sessions.items() if now - s.touched > IDLE_LIMIT_S and not s.running]
-            for other in idle:
-                if other != key:
-                    self._sessions.pop(other).stop.set()
+            for other in [k for k, s in others if now - s.touched > IDLE_LIMIT_S and not s.running]:
+                self._sessions.pop(other).stop.set()
             session = self._sessions.get(key)
             if session is None:
                 session = self._sessions[key] = Session(key, self._default_model)

@@ -77,7 +77,7 @@ class Work:
             stopped work.
         """
         if not self._begins(session, name, choice):
-            if choice is not None and choice < session.choice:
+            if choice is not None and choice < session.choice_turn:
                 return
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
@@ -113,10 +113,10 @@ class Work:
         """Whether an action begins now, which then is what runs for its session."""
         with self._turns:
             if choice is not None:
-                session.choice = max(session.choice, choice)
+                session.choice_turn = max(session.choice_turn, choice)
                 self._turns.notify_all()
-                self._turns.wait_for(lambda: choice < session.choice or session.running not in CHOICES)
-                if choice < session.choice:
+                self._turns.wait_for(lambda: choice < session.choice_turn or session.running not in CHOICES)
+                if choice < session.choice_turn:
                     return False
             if session.running:
                 return False

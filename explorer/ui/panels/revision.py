@@ -60,9 +60,9 @@ def events(page: Page) -> None:
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
-        turn = int(data.get("turn", 0))
-        if data.get("run_id") == session.shown_id and turn >= session.pointed:
-            session.point, session.pointed = max(0, int(data["point"])), turn
+        turn = data.get("turn", 0)
+        if data.get("run_id") == session.shown_id and turn >= session.point_turn:
+            session.point, session.point_turn = max(0, int(data["point"])), turn
 
     def plan(steps: int, request: gr.Request):
         stage = page.work.plan(page.session(request), int(steps)).stage

@@ -19,16 +19,13 @@ def events(page: Page) -> None:
     """Choosing a rollout, moving the split. Both only lay the revision anew, which takes no model work, so they skip
     the queue. Each is sent, also while another is under way: the newest counts."""
 
-    def turn_of(data: dict) -> int:
-        return int(data.get("turn", 0))
-
     def pick(evt: gr.EventData, request: gr.Request, *settings):
         session, data = page.session(request), evt._data
 
         def action():
             return page.work.pick(session, int(data["rollout"]), revision_of(settings))
 
-        return page.once("revision", "pick", session, action, taking_up(session), choice=turn_of(data))
+        return page.once("revision", "pick", session, action, taking_up(session), choice=data.get("turn", 0))
 
     def split(evt: gr.EventData, request: gr.Request, *settings):
         session, data = page.session(request), evt._data
@@ -37,7 +34,7 @@ def events(page: Page) -> None:
             where = int(data["rollout"]), int(data["m"]), str(data.get("name", "custom"))
             return page.work.cut(session, *where, revision_of(settings))
 
-        return page.once("revision", "split", session, action, taking_up(session), choice=turn_of(data))
+        return page.once("revision", "split", session, action, taking_up(session), choice=data.get("turn", 0))
 
     quick = dict(
         inputs=page.revision.all(),
