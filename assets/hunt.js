@@ -35,9 +35,10 @@ class Hunt {
     const button = (text, run) => el("button", { type: "button", class: "lr-button", text, on: { click: () => run() } });
     this.pause = button("Pause", () => this.#act("pause"));
     this.resume = button("Go on", () => this.#act("resume"));
+    this.resumeHunt = button("Go on with the hunt", () => this.#act("resume", this.value.unfinished));
     this.cancel = button("Cancel", () => this.#act("cancel"));
     this.audit = button("Audit the rescues of this hunt", () => this.#audit());
-    this.actions = el("div", { class: "lr-hunt-actions" }, this.pause, this.resume, this.cancel, this.audit);
+    this.actions = el("div", { class: "lr-hunt-actions" }, this.pause, this.resume, this.resumeHunt, this.cancel, this.audit);
     this.fill = el("div", { class: "lr-progress-fill" });
     this.track = el("div", { class: "lr-progress-track", role: "progressbar", "aria-valuemin": "0", "aria-label": "Prompts done" }, this.fill);
     this.count = el("span", { class: "lr-num" });
@@ -71,12 +72,11 @@ class Hunt {
     this.trigger("look", { hunt, mark: shownTable.mark });
   }
 
-  #act(what) {
-    const job = this.value?.job;
-    if (!job || this.acting) return;
+  #act(what, id = this.value?.job?.id) {
+    if (!id || this.acting) return;
     this.acting = what;
     this.#buttons();
-    this.trigger("act", { what, job: job.id, hunt: this.value.shown, mark: shownTable.mark });
+    this.trigger("act", { what, job: id, hunt: this.value.shown, mark: shownTable.mark });
   }
 
   #audit() {
@@ -161,10 +161,11 @@ class Hunt {
     this.pause.hidden = !alive || stopping;
     this.cancel.hidden = !alive && job?.state !== "paused";
     this.resume.hidden = alive || done;
+    this.resumeHunt.hidden = !this.value.unfinished;
     this.audit.hidden = alive || !this.value.rows; // nothing found yet is nothing to audit
     setText(this.cancel, stopping ? "Cancel now" : "Cancel");
     setText(this.resume, job?.kind === "audit" ? "Go on with the audit" : "Go on");
-    for (const node of [this.pause, this.resume, this.cancel, this.audit]) setAttr(node, "aria-disabled", this.acting || (other && node !== this.pause && node !== this.cancel) ? "true" : null);
+    for (const node of [this.pause, this.resume, this.resumeHunt, this.cancel, this.audit]) setAttr(node, "aria-disabled", this.acting || (other && node !== this.pause && node !== this.cancel) ? "true" : null);
     const why = this.audit.hidden ? "" : "The audit runs every control that tells a rescue from luck or a smuggled answer; it takes several times as long as the hunt’s own revisions.";
     setText(this.why, why);
     this.why.hidden = !why;
@@ -173,7 +174,7 @@ class Hunt {
 }
 
 /**
- * Gradio calls this once per component. `props.value`: null or {hunts, shown, job, progress, other, mark, beat}.
+ * Gradio calls this once per component. `props.value`: null or {hunts, shown, job, progress, other, unfinished, mark, beat}.
  * Emits 'look' {hunt, mark}, 'act' {what, job, hunt, mark} and 'audit' {hunt, mark}. Tells the page how many hunts there are by the
  * document event "lr-hunt-seen" {hunts}.
  */

@@ -219,7 +219,8 @@ class Rollouts {
 
     this.note.hidden = !(value.message || state === "cancelled" || state === "failed");
     setAttr(this.note, "data-kind", state);
-    const kept = `${state === "failed" ? "Sampling failed" : "Stopped"} with ${value.done} of ${total} finished; these are kept and can be used.`;
+    const ended = state === "failed" ? "Sampling failed" : "Stopped";
+    const kept = value.done ? `${ended} with ${value.done} of ${total} finished; these are kept and can be used.` : `${ended} before any of ${total} was finished.`;
     setText(this.note, value.message || kept);
   }
 

@@ -84,6 +84,9 @@ class Stage {
     this.colours = new Colours({ onPick: (key) => this.colourBy(key) });
     this.#build(element);
     lockstep.join(this);
+    // A button that starts from the step on screen must not overtake the word of which step that is.
+    this.tellFirst = () => this.pointTimer && this.#tell();
+    document.addEventListener("click", this.tellFirst, true);
     this.unwatchTheme = onThemeChange(() => {
       this.map.themeChanged();
       this.curves.themeChanged();
@@ -474,14 +477,19 @@ class Stage {
     if (this.point === j && this.told) return;
     this.point = j;
     clearTimeout(this.pointTimer);
-    this.pointTimer = setTimeout(() => {
-      if (!this.payload) return;
-      const told = `${this.payload.run_id}/${this.point}`;
-      if (told === this.told) return;
-      this.told = told;
-      turn += 1;
-      this.trigger("point", { run_id: this.payload.run_id, point: this.point, turn });
-    }, 150);
+    this.pointTimer = setTimeout(() => this.#tell(), 150);
+  }
+
+  /** Tells Python which point is on screen, unless it knows. */
+  #tell() {
+    clearTimeout(this.pointTimer);
+    this.pointTimer = null;
+    if (!this.payload) return;
+    const told = `${this.payload.run_id}/${this.point}`;
+    if (told === this.told) return;
+    this.told = told;
+    turn += 1;
+    this.trigger("point", { run_id: this.payload.run_id, point: this.point, turn });
   }
 
   wake() {
@@ -636,6 +644,7 @@ class Stage {
   free() {
     lockstep.leave(this);
     clearTimeout(this.pointTimer);
+    document.removeEventListener("click", this.tellFirst, true);
     clearTimeout(this.waitTimer);
     cancelAnimationFrame(this.frame);
     this.unwatchTheme();

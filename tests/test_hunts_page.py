@@ -181,8 +181,10 @@ def test_an_audit_that_is_over_does_not_hide_the_hunt_that_is_not(hunts):
     assert shown() == (hunt, "paused", "h (paused)")
     failed = job("audit", 2)
     assert shown() == (failed, "failed", "h (failed)"), "why it failed must be seen"
+    assert status(hunts, "h")["unfinished"] == hunt, "it can be gone on with all the same"
     stopped = job("audit", 130)
     assert shown() == (stopped, "paused", "h (paused)")
+    assert status(hunts, "h")["unfinished"] == hunt
     hunts.command("cancel", stopped)
     assert shown() == (hunt, "paused", "h (paused)")
     job("audit", 0)
@@ -193,6 +195,7 @@ def test_an_audit_that_is_over_does_not_hide_the_hunt_that_is_not(hunts):
     assert shown() == (whole, "done", "h")
     audited = job("audit", 0)
     assert shown() == (audited, "done", "h")
+    assert status(hunts, "h")["unfinished"] is None
 
 
 def test_bad_rows_block_the_start_until_they_are_left_out(hunts, tmp_path, model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -12,6 +13,7 @@ from packaging.version import Version
 
 from explorer import space
 from explorer.errors import UserError
+from explorer.ui import session
 from explorer.ui.app import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,6 +207,30 @@ def test_in_a_space_the_page_is_still_ours(monkeypatch, tmp_path):
         assert demo.get_config_file()["space_id"] is None
         assert demo._resolve_ssr_mode(launch["ssr_mode"]) is False
         assert launch["enable_monitoring"] is False
+    finally:
+        page.host.close()
+        page.sessions.close()
+        page.work.thread.close()
+        page.work.judge.close()
+
+
+def test_a_page_that_rests_says_often_enough_that_it_is_still_there(tmp_path):
+    import gradio as gr
+
+    from explorer.settings import read_settings
+
+    demo, _, page = build(read_settings(cache_dir=tmp_path, runs_dir=tmp_path / "runs"))
+    try:
+        timers = [block for block in demo.blocks.values() if isinstance(block, gr.Timer) and block.value > 60]
+        (rest,) = timers
+        assert rest.active
+        assert rest.value < session.IDLE_LIMIT_S / 2
+        (heard,) = [fn for fn in demo.fns.values() if (rest._id, "tick") in fn.targets]
+        resting = page.sessions.of("resting")
+        resting.touched -= session.IDLE_LIMIT_S + 1
+        heard.fn(SimpleNamespace(session_hash="resting"))
+        page.sessions.of("another")
+        assert page.sessions.of("resting") is resting
     finally:
         page.host.close()
         page.sessions.close()

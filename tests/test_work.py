@@ -264,6 +264,19 @@ def test_a_defect_is_one_sentence_without_a_traceback(work, session, monkeypatch
     assert "Traceback" not in screen.notice["text"]
 
 
+def test_sampling_that_fails_before_anything_is_finished_is_not_still_at_it(work, session, monkeypatch):
+    def failing(*args, **kwargs):
+        yield from ()
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("explorer.pipeline.Run.roll_out", failing)
+    screen = act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    assert screen.notice["text"].startswith("Out of memory")
+    assert (screen.rollouts["state"], screen.rollouts["done"], screen.busy) == ("failed", 0, "")
+    monkeypatch.undo()
+    assert act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG)).rollouts["done"] == SAMPLING.n
+
+
 @pytest.mark.parametrize("verb", ["curve", "audit", "play"])
 def test_after_a_failure_no_view_says_that_it_is_still_at_it(work, session, told, monkeypatch, verb):
     action = {

@@ -20,7 +20,7 @@ from explorer.ui.library import first_run
 from explorer.ui.models import ModelHost
 from explorer.ui.page import Page
 from explorer.ui.panels import after, audit, header, hunt, problem, revision, rollouts, train, watch
-from explorer.ui.session import Session, Sessions
+from explorer.ui.session import IDLE_LIMIT_S, Session, Sessions
 from explorer.ui.trainings import Trainings
 from explorer.ui.work import Work
 from explorer.verdict import Judge
@@ -106,6 +106,14 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
             page.sessions.leave(request.session_hash)
 
         demo.unload(leave)
+
+        def still_here(request: gr.Request) -> None:
+            page.session(request)
+
+        # A page that rests is no page that was left: without a word now and then its session would be forgotten.
+        gr.Timer(IDLE_LIMIT_S / 6).tick(
+            still_here, None, None, queue=False, show_progress="hidden", api_visibility="private"
+        )
     # With the Space's name Gradio's script asks huggingface.co and a font server for a banner over the page.
     demo.space_id = None
     demo.queue(default_concurrency_limit=8, api_open=False)

@@ -185,6 +185,7 @@ class Hunts:
             _progress_files(folder),
             other=running if running and (job is None or running.id != job.id) else None,
             other_hunt=at_work,
+            unfinished=_behind(job, folder, jobs) if folder else None,
             rows=len(results),
             mark=mark,
             beat=next(self._beat),
@@ -252,6 +253,14 @@ def _job_of(folder: Path, jobs: Sequence[Job]) -> Job | None:
         own = next((job for job in mine if job.kind == "hunt"), job)
         return job if own.state is JobState.DONE else own
     return job
+
+
+def _behind(job: Job | None, folder: Path, jobs: Sequence[Job]) -> Job | None:
+    """The hunt's own job, where an audit that broke off is on show and the hunt is not finished."""
+    if job is None or job.kind != "audit" or job.alive:
+        return None
+    own = next((job for job in _about(folder, jobs) if job.kind == "hunt"), None)
+    return own if own is not None and own.state is not JobState.DONE else None
 
 
 def written_model(name: str) -> str:

@@ -18,7 +18,8 @@ from explorer.records import Problem, SamplingConfig, Start
 from explorer.split import SplitPoint
 from explorer.ui.library import Opened
 
-# A page that was left without a goodbye is forgotten after this long; its runs stay on disk.
+# A page that was left without a goodbye is forgotten after this long; its runs stay on disk. One that rests says every
+# so often that it is still there (`app.build`).
 IDLE_LIMIT_S = 2 * 3600
 
 

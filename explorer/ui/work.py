@@ -140,8 +140,8 @@ class Work:
             if session.opened is None:
                 return {}
             return self.drawing.all(session) | {"rollouts": self._taken_back(session)}
-        if not session.run.before:
-            return {}
+        if not session.run.before:  # nothing to keep, and nothing that is still being sampled
+            return {"rollouts": self.drawing.rollouts(session, "failed")}
         self._keep(session)
         return {
             "rollouts": self._taken_back(session),

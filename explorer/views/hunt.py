@@ -137,6 +137,7 @@ def status_payload(
     *,
     other: Job | None = None,
     other_hunt: str | None = None,
+    unfinished: Job | None = None,
     rows: int = 0,
     mark: str = "",
     beat: int = 0,
@@ -150,6 +151,7 @@ def status_payload(
         progress: the contents of its `progress-*.json`, one for each process.
         other: another job that runs, so that none can be started.
         other_hunt: the hunt that it is about.
+        unfinished: the hunt's own job where an audit that broke off stands before it: it can still be gone on with.
         rows: how many problems are done, as counted in the results.
         mark: changes whenever the table does.
         beat: changes with every answer, so that the page knows that one came.
@@ -161,6 +163,7 @@ def status_payload(
         "progress": _progress(job, progress, rows),
         "rows": rows,
         "other": None if other is None else {"title": other.title, "hunt": other_hunt},
+        "unfinished": unfinished and unfinished.id,
         "mark": mark,
         "beat": beat,
     }

@@ -94,6 +94,10 @@ def test_continuing_is_from_the_step_on_screen_however_late_the_app_hears_of_it(
         held.let_go()
         s.wait_for_stage(page, "j === 2")
         continue_(page, f"Continued from step 2 of {STEPS}")
+        # In one go, before the page says by itself where it is.
+        page.evaluate(f"() => {{ ({s.STAGE}).setPoint(3); document.querySelector('#lr-continue').click(); }}")
+        expect(page.locator("#lr-compare")).to_contain_text(f"Continued from step 3 of {STEPS}")
+        s.rest(page)
         assert visitor.errors == []
 
 

@@ -89,7 +89,7 @@ def events(page: Page) -> None:
     page.stage.step(step, **model)
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
-    page.revision.steps.input(plan, page.revision.steps, page.stage, **quick)
+    page.revision.steps.input(plan, page.revision.steps, page.stage, trigger_mode="always_last", **quick)
     page.duel.against(against, None, page.outputs("revision"), **quick)
     page.stage.pause(page.stop, **quick)
     # Each word counts: Gradio would drop one that is said while the one before is on its way.
