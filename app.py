@@ -32,8 +32,9 @@ def arguments() -> argparse.Namespace:
 def open_door(host: str, settings) -> str:
     """What to say of an address that others can reach, where neither a password nor public mode keeps them in bounds;
     empty where all is well."""
-    inside = host in ("", "localhost", "::1") or host.startswith("127.")
-    if inside or settings.public or settings.password.get_secret_value():
+    from explorer.ui.shield import within
+
+    if not host or within(host) or settings.public or settings.password.get_secret_value():
         return ""
     return (
         f"warning: whoever reaches {host} can load any model or folder of this machine and start hunts and trainings: "

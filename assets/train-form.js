@@ -17,11 +17,11 @@ const SELECTS = {
   traces: [["rescued", "Rescued"], ["own", "Own correct rollouts"], ["both", "Both"]],
   findings: [["", "Any, also not audited"], ["reached by reasoning", "Reached by reasoning"], ["reached by reasoning|undecided", "Reached by reasoning, or undecided"]],
   adapter: [["lora", "LoRA (small matrices beside the weights)"], ["full", "Full (all weights)"]],
-  inject: [["zero-hit", "Where all failed"], ["always", "Wherever one failed"], ["never", "Never (plain GRPO)"]],
+  inject: [["zero-hit", "Where all failed"], ["always", "Wherever at least two failed"], ["never", "Never (plain GRPO)"]],
   sampler: [["auto", "What fits this device"], ["fast", "The app’s own loop"], ["trl", "TRL’s generate"], ["vllm", "vLLM (GPU)"]],
   scale_rewards: [["group", "The group’s deviation"], ["none", "Nothing (Dr. GRPO)"]],
 };
-const [ROWS, GROUPS, KL] = [["sft", "dpo"], ["grpo"], ["grpo", "dpo"]];
+const [ROWS, GROUPS, KL, TEXTS] = [["sft", "dpo"], ["grpo"], ["grpo", "dpo"], ["sft", "grpo"]];
 // [name, label, sentence, type, attributes, methods (all when missing)]
 const TRACES = [
   ["traces", "Which texts", "Only verified ones; each text once.", "select", {}],
@@ -43,7 +43,7 @@ const HOW = [
   ["max_new_tokens", "Longest completion", "In tokens, also of held-out ones.", "number", { min: 1 }],
   ["inject", "Rescued trace enters", "It takes the last failed member’s place.", "select", {}, GROUPS],
   ["off_policy_c", "c of its weight", "Each of its tokens counts p / (p + c); 0 makes that 1.", "number", { min: 0, step: 0.05 }, GROUPS],
-  ["mask_prefix", "Leave the replayed prefix out of the loss", "", "checkbox", {}],
+  ["mask_prefix", "Leave the replayed prefix out of the loss", "", "checkbox", {}, TEXTS],
 ];
 const LOOK = [
   ["problems", "Prompts", "What groups are sampled of.", "set", { empty: "The problems of the traces" }, GROUPS],

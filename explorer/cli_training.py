@@ -59,7 +59,10 @@ def train(
     max_new_tokens: Annotated[int | None, typer.Option(help="Limit of a rollout.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the rollouts.")] = None,
     inject: Annotated[
-        str | None, typer.Option(help="When a rescued trace enters its group: never, zero-hit or always.")
+        str | None,
+        typer.Option(
+            help="When a rescued trace enters its group: never, zero-hit, or always (where at least two failed)."
+        ),
     ] = None,
     off_policy_c: Annotated[
         float | None, typer.Option(help="c of a rescued member's weight p / (p + c); 0: as if on-policy.")

@@ -508,16 +508,17 @@ class LanguageModel:
         return -float(torch.nn.functional.cross_entropy(logits, targets))
 
     @torch.no_grad()
-    def log_probabilities(self, context: Context, ids: Sequence[int]) -> list[float]:
+    def log_probabilities(self, context: Context, ids: Sequence[int], temperature: float = 1.0) -> list[float]:
         """Log-probability (nats) of each of the given tokens right after a prompt.
 
         Args:
             context: the prompt, read once.
             ids: at least one token id.
+            temperature: logits are divided by it, above 0.
         """
         logits = self._read_branches(context, [(self.rows(ids[:-1]), len(ids))])[0]
         targets = torch.as_tensor(list(ids), device=logits.device)
-        return torch.log_softmax(logits, dim=-1).gather(-1, targets[:, None])[:, 0].tolist()
+        return torch.log_softmax(logits / temperature, dim=-1).gather(-1, targets[:, None])[:, 0].tolist()
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which branches share a pass: the two of one prefix side by side; more than two as rows of like length."""

@@ -13,8 +13,9 @@ def test_nothing_is_said_at_home(host):
     assert open_door(host, read_settings()) == ""
 
 
-def test_an_open_door_is_one_line():
-    warning = open_door("0.0.0.0", read_settings())
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.example.org"])
+def test_an_open_door_is_one_line(host):
+    warning = open_door(host, read_settings())
     assert warning.startswith("warning: ")
     assert "\n" not in warning
     assert "LATENTREVISE_PASSWORD" in warning

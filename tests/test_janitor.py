@@ -54,14 +54,25 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def test_what_a_killed_process_left_goes_too_but_not_what_is_being_saved(tmp_path):
-    gone, torn, saving = (tmp_path / name for name in (".a.gone", ".b.0f3a.tmp", ".c.11aa.tmp"))
-    for folder in (gone, torn, saving):
+    gone, torn, replaced, saving = (
+        tmp_path / name for name in (".a.gone", ".b.0f3a1b2c.tmp", ".b.old", ".c.11aa22bb.tmp")
+    )
+    for folder in (gone, torn, replaced, saving):
         folder.mkdir()
     os.utime(torn, (0, 0))
+    os.utime(replaced, (0, 0))
     remove_old(tmp_path, HOUR)
-    assert not gone.exists()
-    assert not torn.exists()
-    assert saving.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [saving.name]
+
+
+@pytest.mark.parametrize("name", [".git", ".huggingface", ".venv", ".cache.tmp", ".gone"])
+def test_hidden_folders_of_others_stay(tmp_path, name):
+    """The folder of runs may be a disk that other programs use as well."""
+    foreign = tmp_path / name
+    foreign.mkdir()
+    os.utime(foreign, (0, 0))
+    remove_old(tmp_path, HOUR)
+    assert foreign.exists()
 
 
 def test_one_that_can_not_be_removed_stops_nothing(tmp_path, monkeypatch):

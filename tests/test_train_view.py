@@ -176,7 +176,7 @@ def test_where_it_stands():
 
 def test_settings_of_grpo_say_when_a_trace_enters():
     assert "a rescued trace in zero-hit groups, c = 0.1" in settings_words(config(method="grpo"))
-    assert "wherever one failed" in settings_words(config(method="grpo", inject="always"))
+    assert "wherever at least two failed" in settings_words(config(method="grpo", inject="always"))
     never = settings_words(config(method="grpo", inject="never"))
     assert "no rescued trace" in never
     assert "c =" not in never

@@ -4,6 +4,7 @@ plain computation with transformers alone; and nothing of ours where none is inj
 from __future__ import annotations
 
 import math
+import shutil
 from statistics import stdev
 
 import pytest
@@ -52,6 +53,7 @@ def test_advantages_are_those_of_the_textbook():
         ([0, 1, 0], Inject.ALWAYS, 2),
         ([0, 0, 1], Inject.ALWAYS, 1),
         ([1, 1, 1], Inject.ALWAYS, None),
+        ([1, 1, 0], Inject.ALWAYS, None),  # without its one failure the group would teach nothing
         ([0, 0, 0], Inject.NEVER, None),
     ],
 )
@@ -107,7 +109,7 @@ def trace_of(trainee: Trainee, question: str, ids=RESCUED_IDS) -> TrainingTrace:
 
 
 def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
-    """A trainer over one prompt (or two), the rescued trace of the first, and a judge that knows the trace alone."""
+    """A trainer over one prompt (or more), the rescued trace of the first, and a judge that knows the trace alone."""
     import threading
 
     from explorer.training import grpo
@@ -118,7 +120,7 @@ def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
     changes = {"sampler": "trl", **changes}
     asked = {"method": Method.GRPO, "adapter": adapter, "group": 4, "max_new_tokens": 8, "off_policy_c": C, "batch": 1}
     request = TrainRequest(**{**asked, "updates": 2, "held_out": 0, "eval_every": 0, **changes})
-    questions = ["What is 3 + 4?", "What is 1 + 1?"][:problems]
+    questions = ["What is 3 + 4?", "What is 1 + 1?", "What is 2 + 2?"][:problems]
     right = trainee.tokenizer.decode(RESCUED_IDS, skip_special_tokens=True)
     judge = FakeJudge(lambda text: (Verdict.CORRECT if text == right else Verdict.WRONG, "7"))
     watch = Watch(tmp_path, Progress(tmp_path, 2), threading.Event(), lambda *_: None)
@@ -137,8 +139,12 @@ def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
     return trainee, trainer
 
 
-def scored(trainer, place=0):
-    rows = [trainer.train_dataset[place]] * trainer.args.per_device_train_batch_size
+def row_of(trainer, problem="p0"):
+    return next(row for row in trainer.train_dataset if row["problem"] == problem)
+
+
+def scored(trainer, problem="p0"):
+    rows = [row_of(trainer, problem)] * trainer.args.per_device_train_batch_size
     torch.manual_seed(3)
     return trainer._generate_and_score_completions(rows)
 
@@ -182,9 +188,11 @@ def gradients(trainer, loss):
     return torch.autograd.grad(loss, weights)
 
 
-@pytest.mark.parametrize("mask_prefix", [False, True], ids=["whole", "prefix masked"])
-def test_loss_and_gradient_are_the_plain_ones(folder, tmp_path, mask_prefix):
-    _, trainer = made(folder, tmp_path, mask_prefix=mask_prefix)
+@pytest.mark.parametrize(
+    ("mask_prefix", "temperature"), [(False, 1.0), (True, 1.0), (False, 0.6)], ids=["whole", "prefix masked", "cooler"]
+)
+def test_loss_and_gradient_are_the_plain_ones(folder, tmp_path, mask_prefix, temperature):
+    _, trainer = made(folder, tmp_path, mask_prefix=mask_prefix, temperature=temperature)
     output = scored(trainer)
     ours = trainer._compute_loss(trainer.model, output)
     plain = plain_loss(trainer, output, PREFIX if mask_prefix else 0)
@@ -206,7 +214,7 @@ def test_at_c_0_it_counts_as_on_policy(folder, tmp_path):
 
 def test_a_prompt_without_a_rescued_trace_stays_as_it_is(folder, tmp_path):
     _, trainer = made(folder, tmp_path, problems=2)
-    output = scored(trainer, place=1)
+    output = scored(trainer, "p1")
     assert not output["off_policy"].any()
     assert output["advantages"].tolist() == [0.0] * 4
 
@@ -218,7 +226,7 @@ def test_never_is_trls_own_trainer_and_its_very_numbers(folder, tmp_path):
     assert type(plain) is GRPOTrainer
     _, ours = made(folder, tmp_path / "b", problems=2)
     # A prompt with nothing to inject: the same samples, the same loss.
-    row = {**ours.train_dataset[0], "rescued_ids": [], "rescued_prefixes": []}
+    row = {**row_of(ours), "rescued_ids": [], "rescued_prefixes": []}
     torch.manual_seed(3)
     a = plain._generate_and_score_completions([plain.train_dataset[0]] * 4)
     torch.manual_seed(3)
@@ -239,6 +247,44 @@ def test_lora_learns_of_a_zero_hit_group_only_with_the_trace(folder, tmp_path):
     ]
     assert moved[0] > 1e-3
     assert moved[1] == 0
+
+
+def weights(trainer) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+
+
+def test_a_training_that_goes_on_is_the_one_that_never_stopped(folder, tmp_path):
+    """Also beyond the first time through its prompts, with a rescued trace that is rewarded and moves the weights."""
+    asked = {"problems": 3, "sampler": "fast", "updates": 7, "save_every": 5, "learning_rate": 1e-3}
+    _, whole = made(folder, tmp_path / "a", **asked)
+    begun = weights(whole)
+    whole.train()
+    assert not torch.equal(weights(whole), begun)
+    assert [line["rescued_members"] for line in whole.state.log_history if "rescued_members" in line].count(1.0) >= 2
+    shutil.copytree(tmp_path / "a" / "checkpoints" / "checkpoint-5", tmp_path / "b" / "checkpoints" / "checkpoint-5")
+    _, again = made(folder, tmp_path / "b", **asked)
+    again.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoints" / "checkpoint-5"))
+    assert again.state.global_step == 7
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_every_prompt_comes_as_often_as_any_other(folder, tmp_path):
+    _, trainer = made(folder, tmp_path, problems=3, updates=6)
+    sampled = [trainer.train_dataset[place]["problem"] for place in trainer._get_train_sampler()]
+    groups = [sampled[at : at + 4] for at in range(0, len(sampled), 4)]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert [sorted(group[0] for group in groups[at : at + 3]) for at in (0, 3)] == [["p0", "p1", "p2"]] * 2
+
+
+def test_a_trace_that_the_reward_refuses_enters_no_group(folder, tmp_path):
+    from explorer.training import grpo
+
+    trainee = trainee_of(folder)
+    good, bad = trace_of(trainee, "What is 3 + 4?"), trace_of(trainee, "What is 3 + 4?", (70, 71))
+    right = trainee.tokenizer.decode(RESCUED_IDS, skip_special_tokens=True)
+    judge = FakeJudge(lambda text: (Verdict.CORRECT if text == right else Verdict.WRONG, "7"))
+    assert grpo.accepted([bad, good], judge, trainee) == ([good], [bad])
+    assert grpo.accepted([], judge, trainee) == ([], [])
 
 
 # -- sampling --------------------------------------------------------------------------------------

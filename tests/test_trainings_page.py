@@ -186,6 +186,18 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     assert any(what == "Memory" for what, *_ in plan["facts"])
 
 
+def test_runs_of_a_public_pages_visitors_are_no_source(trainings, values, monkeypatch):
+    """They lie in one folder, and hold what somebody else asked."""
+    shutil.copytree(next(path for path in RECORDED.iterdir() if path.is_dir()), trainings.runs_dir / "somebodys")
+    assert "runs" in trainings.sources()
+    monkeypatch.setattr(trainings.host, "settings", trainings.host.settings.model_copy(update={"public": True}))
+    assert list(trainings.sources()) == ["recorded"]
+    assert trainings.form()["presets"]["grpo"]["sources"] == ["recorded"]
+    plan = trainings.plan({**values, "method": "grpo", "sources": ["runs"]}, "default")
+    assert "Choose where the traces come from" in plan["error"]
+    assert plan["traces"] is None or not plan["traces"]["sample"]
+
+
 def test_a_public_page_trains_and_evaluates_nothing(trainings, values, monkeypatch):
     public = trainings.host.settings.model_copy(update={"public": True})
     monkeypatch.setattr(trainings.host, "settings", public)
@@ -372,7 +384,8 @@ def test_the_tokens_of_a_rescued_trace_are_weighed_by_the_model_that_made_it(tmp
         device=tiny.device,
         token_text=lambda token: f"<{token}>",
         read=lambda ids: tuple(ids),
-        log_probabilities=lambda context, ids: [-1.0] * len(ids),
+        tokenizer=SimpleNamespace(eos_token_id=2),
+        log_probabilities=lambda context, ids, temperature: [-temperature] * len(ids),
     )
     page = Trainings(host(model), tmp_path, stand_in)
     values = page.form()["presets"]["grpo"]
@@ -383,6 +396,12 @@ def test_the_tokens_of_a_rescued_trace_are_weighed_by_the_model_that_made_it(tmp
     page.weigh(values, model)
     weights = page.plan(values, "default")["group"]["weights"]
     assert {one["log_p"] for one in weights["tokens"]} == {-1.0}
+    assert len(weights["tokens"]) == len(row.completion_ids) + row.finished, "the end is trained on as well"
+    # Of another temperature it is another number, and not yet known.
+    assert page.plan({**values, "temperature": 0.5}, "default")["group"]["weights"] is None
+    page.weigh({**values, "temperature": 0.5}, model)
+    cooler = page.plan({**values, "temperature": 0.5}, "default")["group"]["weights"]
+    assert {one["log_p"] for one in cooler["tokens"]} == {-0.5}
     # Another c needs no other pass; a trace that never enters is shown as it would be missed.
     assert page.plan({**values, "off_policy_c": 0.5}, "default")["group"]["weights"]["c"] == 0.5
     never = page.plan({**values, "inject": "never"}, "default")["group"]

@@ -177,6 +177,7 @@ def test_every_answer_has_the_headers(path):
         "gradio_api/token",
         "gradio_api/openapi.json",
         "monitoring",
+        "pwa_icon/1",  # Gradio opens it as a picture, and ours is a drawing
         "openapi.json",
         "docs",
         "..%2fconfig",
@@ -198,6 +199,38 @@ def test_pages_of_other_sites_may_link_and_nothing_else():
         assert client.post("/gradio_api/cancel", headers=asked).status_code == 403
     assert client.post("/gradio_api/cancel", headers={"sec-fetch-site": "same-origin"}).status_code == 200
     assert client.post("/gradio_api/cancel").status_code == 200  # no browser
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "code"),
+    [
+        ("127.0.0.1", "127.0.0.1:7860", 200),
+        ("127.0.0.1", "localhost:7860", 200),
+        ("127.0.0.1", "LOCALHOST", 200),
+        ("::1", "[::1]:7860", 200),
+        ("127.0.0.1", "evil.example:7860", 403),
+        ("127.0.0.1", "127.0.0.1.evil.example", 403),
+        ("::1", "[::1", 200),
+        ("127.0.0.1", "", 403),
+        ("10.0.0.7", "lab.example", 200),  # listens for others: what `open_door` warns of
+    ],
+)
+def test_at_home_nobody_else_gives_it_a_name(server, host, code):
+    """A page whose name is made to point at this machine would be of the same site as the explorer."""
+
+    def asked(open_at_home: bool) -> int:
+        app = Starlette(
+            routes=[Route("/config", lambda request: PlainTextResponse("here"))],
+            middleware=[Middleware(shield.Shield, open_at_home=open_at_home)],
+        )
+
+        async def placed(scope, receive, send):
+            await app({**scope, "server": (server, 7860)}, receive, send)
+
+        return TestClient(placed).get("/config", headers={"host": host}).status_code
+
+    assert asked(True) == code
+    assert asked(False) == 200, "with a password, or for the public, a name of its own is usual"
 
 
 def test_too_much_at_once_is_refused(monkeypatch):

@@ -20,6 +20,7 @@ from explorer.errors import UserError
 from explorer.files import write_atomic
 from explorer.hunt import read_results
 from explorer.hunt_table import summarise
+from explorer.statistics import wilson_interval
 from explorer.training import folder as files
 from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM
 from explorer.training.evaluate import Evaluation, Value, bootstrap, mean_rate, percent, read_evaluation
@@ -95,6 +96,9 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
         "seeds": seeds,
         "pass_at_1": mean_rate([mean[problem] / n for problem in both]).model_dump(),
         "pass_at_n": _mean([runs[s].pass_at[n].value for s in seeds]),
+        "pass_at_n_interval": mean_rate(
+            [sum(runs[s].correct[p] > 0 for s in seeds) / len(seeds) for p in both]
+        ).model_dump(),
         "against_base": bootstrap([(mean[p] - base.correct[p]) / n for p in both]).model_dump(),
         "newly_solved": [sum(runs[s].correct[p] > 0 for p in zero) for s in seeds],
         "of_zero_hit": len(zero),
@@ -178,24 +182,26 @@ def words(figures: dict) -> list[str]:
         f"![pass@1 on held-out problems]({PLOT})",
         "",
         "pass@1: mean over problems with its 95 % bootstrap interval; over all seeds together. “Newly solved”: "
-        f"problems without a hit in {s.n} before and with one after; “lost”: the other way round; one number a seed. "
-        "Unrelated: nats per token of answers to questions of general knowledge, lower is better.",
+        f"problems without a hit in {s.n} before and with one after; “lost”: the other way round; one number a seed, "
+        "and Wilson’s 95 % interval of their mean. Tokens, loops and cut off are of all rollouts, without an interval: "
+        "those of one problem are no independent draws. Unrelated: nats per token of answers to questions of general "
+        "knowledge, lower is better.",
         "",
         f"| training | seeds | pass@1 | against base, points | pass@{k} | newly solved | lost | tokens | loops "
         "| cut off | unrelated |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
-        f"| none | | {percent(base.pass_at[1])} | | {100 * base.pass_at[k].value:.1f} % | | | {base.tokens:.0f} | "
+        f"| none | | {percent(base.pass_at[1])} | | {percent(base.pass_at[k])} | | | {base.tokens:.0f} | "
         f"{_share(base.loops.x, base.loops.n)} | {_share(base.cut_off.x, base.cut_off.n)} | "
         f"{base.unrelated.value if base.unrelated else float('nan'):.3f} |",
     ]
     for arm in figures["arms"].values():
-        newly = ", ".join(map(str, arm["newly_solved"]))
-        lost = ", ".join(map(str, arm["lost"]))
+        newly, lost = _counts(arm["newly_solved"], arm["of_zero_hit"]), _counts(arm["lost"], arm["of_hit"])
+        found = arm.get("pass_at_n_interval")
+        hit = percent(Value(**found)) if found else f"{100 * arm['pass_at_n']:.1f} %"
         lines.append(
             f"| {arm['words']} | {len(arm['seeds'])} | {percent(Value(**arm['pass_at_1']))} | "
-            f"{_points(arm['against_base'])} | {100 * arm['pass_at_n']:.1f} % | {newly} of {arm['of_zero_hit']} | "
-            f"{lost} of {arm['of_hit']} | {arm['tokens']:.0f} | {_share(*arm['loops'])} | {_share(*arm['cut_off'])} | "
-            f"{arm['unrelated']:.3f} |"
+            f"{_points(arm['against_base'])} | {hit} | {newly} | {lost} | {arm['tokens']:.0f} | "
+            f"{_share(*arm['loops'])} | {_share(*arm['cut_off'])} | {arm['unrelated']:.3f} |"
         )
     lines += [
         "",
@@ -225,6 +231,13 @@ def words(figures: dict) -> list[str]:
         "that at least one differs by luck alone is about a third.",
         "",
     ]
+    if any("correct" not in arm for arm in figures["arms"].values()):
+        lines += [
+            "These trainings were evaluated by a version that kept no counts by problem of trained models, only what "
+            "is counted from them: pass@k of theirs has no interval here, and can’t be counted again without training "
+            "anew.",
+            "",
+        ]
     return lines
 
 
@@ -241,7 +254,20 @@ def short(figures: dict) -> list[str]:
         )
     for name, arm in figures["arms"].items():
         found.append(f"{name} against no training: {_points(arm['against_base'])} points: {said(_value(arm))}.")
+    if found and (base := figures["base"].get("unrelated")):
+        costs = ", ".join(f"{name} {arm['unrelated']:.2f}" for name, arm in figures["arms"].items())
+        found.append(
+            "Did anything else break? Answers to unrelated questions cost the model as it was "
+            f"{base['value']:.2f} nats per token, and after training: {costs}. More is worse: what was known before is "
+            "less likely to be said, in these words or at all."
+        )
     return found or ["Nothing was trained yet."]
+
+
+def _counts(each: Sequence[int], n: int) -> str:
+    """One number a seed, of how many, and the interval of their mean."""
+    low, high = wilson_interval(round(sum(each) / max(1, len(each))), n)
+    return f"{', '.join(map(str, each))} of {n} ({100 * low:.0f}–{100 * high:.0f} %)"
 
 
 def _value(arm: dict) -> Value:

@@ -161,7 +161,7 @@ def copies(request: TrainRequest, cpu: bool) -> int:
     return found + int(request.adapter is Adapter.FULL and request.method is not Method.SFT and request.kl > 0)
 
 
-def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | None = None) -> None:
+def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | None = None, processes: int = 1) -> None:
     """Refuse a training that this machine has no room for.
 
     Args:
@@ -169,14 +169,16 @@ def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | No
         folder: where it will lie.
         device: cpu, or a GPU.
         free_memory: bytes; None looks.
+        processes: so many train beside each other in this memory.
 
     Raises:
         UserError: too little memory or disk; the sentence tells how much there is and what to lower.
     """
     free = memory_free(device) if free_memory is None else free_memory
-    if free is not None and wanted.memory_bytes > free:
+    needed = wanted.memory_bytes * processes
+    if free is not None and needed > free:
         raise UserError(
-            f"This training takes about {gigabytes(wanted.memory_bytes)} of memory and {gigabytes(free)} are free: use "
+            f"This training takes about {gigabytes(needed)} of memory and {gigabytes(free)} are free: use "
             "LoRA, a smaller batch or group, shorter texts, or a smaller model."
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -45,7 +45,8 @@ PROGRESS_S = 0.3
 
 
 class TrainingConfig(Record):
-    """`training.json`: what was asked, the model that is trained, the rows by count and hash, the problems by name."""
+    """`training.json`: what was asked, the model that is trained, the rows by count and hash, the folders that they
+    came from by a hash of their places (the same rows may have moved since), the problems by name."""
 
     schema_version: int = 1
     request: TrainRequest
@@ -56,6 +57,7 @@ class TrainingConfig(Record):
     held_out: str = ""
     rows: int = 0
     rows_sha256: str = ""
+    runs_sha256: str = ""
     tool_version: str = ""
 
 
@@ -67,17 +69,22 @@ def write_config(folder: Path, config: TrainingConfig) -> None:
     """
     path = folder / TRAINING_FILE
     if path.exists():
-        before = read_config(folder)
-        if before != config:
-            raise UserError(
-                f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or "
-                "repeat that training's own command to go on with it."
-            )
+        need_same(folder, config)
         return
     # What begins with a dot was left by a process that was killed while it wrote this very file.
     if folder.exists() and (not folder.is_dir() or any(not item.name.startswith(".") for item in folder.iterdir())):
         raise UserError(f"{folder} is not empty and holds no training: choose another folder.")
     write_atomic(path, config.model_dump_json(indent=1).encode())
+
+
+def need_same(folder: Path, config: TrainingConfig) -> None:
+    """Refuse a folder that holds another training than this. Raises `UserError`; the sentence says what differs."""
+    before = read_config(folder)
+    if before != config.model_copy(update={"runs_sha256": before.runs_sha256}):
+        raise UserError(
+            f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or "
+            "repeat that training's own command to go on with it."
+        )
 
 
 def read_config(folder: Path) -> TrainingConfig:
@@ -152,14 +159,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def read_looks(folder: Path) -> list[dict[str, Any]]:
     """The looks at held-out problems, as far as they can be shown."""
-    return [
-        look
-        for look in read_lines(folder / HELD_OUT_FILE)
-        if isinstance(look.get("n"), int)
+    # The one of the model before may be made up for after a kill, and then stands behind later ones.
+    return sorted(
+        (look for look in read_lines(folder / HELD_OUT_FILE) if _is_look(look)), key=lambda look: look["update"]
+    )
+
+
+def _is_look(look: dict[str, Any]) -> bool:
+    return (
+        isinstance(look.get("n"), int)
         and isinstance(look.get("correct"), int)
         and isinstance(texts := look.get("texts"), list)
         and all(isinstance(text, dict) for text in texts)
-    ]
+    )
 
 
 def forget_after(path: Path, update: int) -> None:

@@ -50,9 +50,10 @@ def advantages(rewards: Sequence[float], scale: Scale = Scale.GROUP) -> tuple[fl
 
 
 def slot(rewards: Sequence[float], inject: Inject) -> int | None:
-    """Which member gives its place to a rescued trace: the last failed one; None where none does."""
+    """Which member gives its place to a rescued trace: the last failed one; None where none does. A single failure
+    keeps its place: without it all rewards would be equal, and a group that teaches would teach nothing."""
     failed = [index for index, reward in enumerate(rewards) if reward <= 0]
-    if inject is Inject.NEVER or not failed or (inject is Inject.ZERO_HIT and len(failed) < len(rewards)):
+    if inject is Inject.NEVER or len(failed) < 2 or (inject is Inject.ZERO_HIT and len(failed) < len(rewards)):
         return None
     return failed[-1]
 

@@ -28,7 +28,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from explorer.records import Problem, SamplingConfig, Verdict
 from explorer.rollout import JudgeLike
-from explorer.training.common import completion_ids, quiet, settings
+from explorer.training.common import completion_ids, dataset, quiet, settings
 from explorer.training.group import slot
 from explorer.training.request import Inject, Sampler, TrainRequest
 from explorer.training.sampler import FastSampler
@@ -72,6 +72,20 @@ def verified(judge: JudgeLike, tokenizer, end_ids: Sequence[int]) -> Callable[..
 
     reward.__name__ = "verified"
     return reward
+
+
+def accepted(
+    traces: Sequence[TrainingTrace], judge: JudgeLike, trainee: Trainee
+) -> tuple[list[TrainingTrace], list[TrainingTrace]]:
+    """The traces that the reward function takes for correct, and those that it does not: a run may have judged the
+    continuation alone, and a member that enters for its reward and gets none would teach its group nothing."""
+    reward = verified(judge, trainee.tokenizer, trainee.end_ids)
+    ids = [completion_ids(trace, trainee.end_id) for trace in traces]
+    rewards = reward(completion_ids=ids, answer=[trace.answer for trace in traces])
+    kept, refused = [], []
+    for trace, given in zip(traces, rewards, strict=True):
+        (kept if given > 0 else refused).append(trace)
+    return kept, refused
 
 
 class SamplingTrainer(GRPOTrainer):
@@ -202,8 +216,6 @@ def trainer(
     judge: JudgeLike,
 ) -> GRPOTrainer:
     """TRL's trainer over the problems; with injection, ours."""
-    from datasets import Dataset
-
     vllm = {"use_vllm": True, "vllm_mode": "colocate"} if request.sampler is Sampler.VLLM else {}
     fast = None
     if request.sampler is Sampler.FAST or (request.sampler is Sampler.AUTO and FastSampler.suits(trainee)):
@@ -232,11 +244,13 @@ def trainer(
             top_k=0,
             beta=request.kl,
             scale_rewards=request.scale_rewards.value,
+            shuffle_dataset=False,  # the rows are in the order of the updates
             log_completions=True,
             num_completions_to_print=0,
             **vllm,
         ),
-        train_dataset=Dataset.from_list(prompts_of(problems, traces, trainee)),
+        # Shuffled by TRL a training that goes on would see its first time through once more: its sampler begins anew.
+        train_dataset=dataset(prompts_of(problems, traces, trainee), request),
         processing_class=trainee.tokenizer,
         peft_config=trainee.lora(request),
         callbacks=[watch],

@@ -15,7 +15,7 @@ from explorer.hunting import share
 from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem
 from explorer.training.request import Inject, Method, TrainRequest
-from explorer.training.traces import Chosen, TraceFilter, TrainingTrace, choose, read_candidates
+from explorer.training.traces import RESCUED, Chosen, TraceFilter, TrainingTrace, choose, read_candidates
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
     if request.method is Method.DPO:
         rows = _without(rows, left, lambda row: bool(row.failed_ids), "no failed rollout to set against it")
     if request.method is Method.GRPO:
+        rows = _without(rows, left, lambda row: row.origin == RESCUED, "the model’s own, which GRPO draws itself")
         rows = _without(
             rows, left, lambda row: len(row.completion_ids) < request.max_new_tokens, "longer than a rollout"
         )
@@ -76,7 +77,7 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
         problems = tuple(
             {
                 row.question: Problem(id=row.problem_id, question=row.question, answer=row.answer, family=row.family)
-                for row in (rows or chosen.traces)
+                for row in chosen.traces
             }.values()
         )
     if not problems if request.method is Method.GRPO else not rows:
@@ -130,7 +131,7 @@ def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Pr
     if not request.held_out or not request.eval_every:
         return ()
     trained = {row.question for row in rows}
-    own = request.method is Method.GRPO and asked.problems and not asked.held_out
+    own = request.method is Method.GRPO and asked.problems and asked.held_out in ("", asked.problems)
     if not own:  # of a set of its own all prompts may be trained on
         trained |= {problem.question for problem in problems}
     free = [problem for problem in _problems(name, request) if problem.question not in trained]
@@ -141,7 +142,7 @@ def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Pr
 
 def prepared(asked: Asked, material: Material) -> tuple[Problem, ...]:
     """The prompts of GRPO less those that are held out of the same set."""
-    if asked.held_out:
+    if asked.held_out not in ("", asked.problems):
         return material.problems
     kept = {problem.question for problem in material.held_out}
     return tuple(problem for problem in material.problems if problem.question not in kept)

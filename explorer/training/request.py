@@ -14,6 +14,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from explorer.checked import checked
+from explorer.errors import UserError
 from explorer.records import Record
 
 
@@ -126,4 +127,7 @@ def read_request(values: Mapping[str, object]) -> TrainRequest:
         UserError: a value that can't be; the sentence names it.
     """
     given = {name: values[name] for name in TrainRequest.model_fields if values.get(name) not in (None, "")}
-    return checked(TrainRequest, **given)
+    request = checked(TrainRequest, **given)
+    if request.mask_prefix and request.method is Method.DPO:
+        raise UserError("--mask-prefix is of SFT and GRPO: DPO compares whole texts, so leave it out.")
+    return request

@@ -15,13 +15,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from explorer.errors import UserError, describe
 from explorer.files import write_atomic
 from explorer.hunting import own_device, share, soft_interrupt
+from explorer.records import ModelInfo
 from explorer.settings import Settings, read_settings
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
@@ -114,13 +115,14 @@ def train(
     if plan_only:
         return plan_words(asked, material, wanted), {"plan": wanted.model_dump(mode="json")}
     if files.finished(out):
+        _need_asked(asked, material, out, found)
         return [f"This training is done: its model is in {out / files.MODEL}"], files.read_json(out / files.RESULT_FILE)
     if begun_with:
         tell(f"Going on with the {len(begun_with)} rows in {out / files.DATA_FILE}, whatever the runs hold now", None)
     where = _device() if settings.device == "auto" else settings.device
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.FAST and where != "cpu":
         raise UserError("--sampler fast is the CPU's: use auto, trl or vllm on a GPU.")
-    need_room(wanted, out, where)
+    need_room(wanted, out, where, processes=1 if where != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return _trained(asked, material, out, found, settings, tell, rank)
 
 
@@ -135,7 +137,23 @@ def _begun_with(asked: Asked, out: Path) -> list[TrainingTrace]:
     except (UserError, ValueError):  # nothing there yet, or damaged: then `write_config` says so
         return []
     there = (before.request, before.filter, before.problems, before.held_out)
-    return rows if there == (asked.request, asked.wanted, asked.problems, asked.held_out) else []
+    same = there == (asked.request, asked.wanted, asked.problems, asked.held_out)
+    return rows if same and before.runs_sha256 in ("", _runs_hash(asked.runs)) else []
+
+
+def _runs_hash(runs: Sequence[Path]) -> str:
+    """Which folders were named, without telling where they lie: `training.json` goes with the model."""
+    return hashlib.sha256("\n".join(str(path.absolute()) for path in runs).encode()).hexdigest()
+
+
+def _need_asked(asked: Asked, material: Material, out: Path, found) -> None:
+    """Whether a finished training is the one that is asked for. Raises `UserError` if it is another."""
+    before = files.read_config(out)
+    # Its model is not loaded to compare it: the name is enough to tell whether another one is asked for.
+    there = before.model.model_copy(update={"id": found.id})
+    files.need_same(
+        out, _config(asked, material, there, found).model_copy(update={"tool_version": before.tool_version})
+    )
 
 
 def one_card(device: str | None, environment: MutableMapping[str, str]) -> str | None:
@@ -212,7 +230,7 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     request = asked.request
     trainee = Trainee(found, settings)
     trainee.need_own([material.maker] if material.maker else [])
-    config = _config(asked, material, trainee, found)
+    config = _config(asked, material, trainee.info, found)
     if rank == 0:
         files.write_config(out, config)
         if not (out / files.DATA_FILE).exists():
@@ -229,7 +247,7 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
             trainee, material.held_out, judge, out, request.max_new_tokens, request.temperature, request.seed
         )
     watch = Watch(out, progress, stop, tell, look, request.eval_every)
-    trainer = _trainer(asked, material, trainee, out, watch, judge)
+    trainer = _trainer(asked, material, trainee, out, watch, judge, tell)
     if request.method is not Method.GRPO and resume:
         # SFT's and DPO's trainers begin to count anew; GRPO's count comes back with the state.
         trainer._total_train_tokens = files.tokens_read(out)
@@ -274,7 +292,7 @@ def _take_over(trainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
 
-def _trainer(asked: Asked, material: Material, trainee, out: Path, watch, judge):
+def _trainer(asked: Asked, material: Material, trainee, out: Path, watch, judge, tell: Tell):
     request = asked.request
     if request.method is Method.SFT:
         from explorer.training import sft
@@ -286,21 +304,29 @@ def _trainer(asked: Asked, material: Material, trainee, out: Path, watch, judge)
         return dpo.trainer(trainee, material.rows, request, out, watch)
     from explorer.training import grpo
 
-    return grpo.trainer(trainee, prepared(asked, material), material.rows, request, out, watch, judge)
+    traces, refused = grpo.accepted(material.rows, judge, trainee)
+    if refused:
+        tell(
+            f"{len(refused)} of {len(material.rows)} rescued texts enter no group: read as a whole they are not judged "
+            "correct, as the reward would have them",
+            None,
+        )
+    return grpo.trainer(trainee, prepared(asked, material), traces, request, out, watch, judge)
 
 
-def _config(asked: Asked, material: Material, trainee, found) -> TrainingConfig:
+def _config(asked: Asked, material: Material, model: ModelInfo, found) -> TrainingConfig:
     content = files.data_bytes(material.rows)
     problems = "".join(f"{problem.id}\t{problem.question}\n" for problem in (*material.problems, *material.held_out))
     return TrainingConfig(
         request=asked.request,
         filter=asked.wanted,
-        model=trainee.info,
+        model=model,
         model_path=str(found.path) if found.source == "local" else "",
         problems=asked.problems,
         held_out=asked.held_out,
         rows=len(material.rows),
         rows_sha256=hashlib.sha256(content + problems.encode()).hexdigest(),
+        runs_sha256=_runs_hash(asked.runs),
         tool_version=version("trl"),
     )
 

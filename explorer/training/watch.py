@@ -17,7 +17,7 @@ from transformers import GenerationConfig, TrainerCallback
 
 from explorer.records import Problem, Verdict
 from explorer.rollout import JudgeLike
-from explorer.training.folder import HELD_OUT_FILE, METRICS_FILE, Progress, append_line
+from explorer.training.folder import HELD_OUT_FILE, METRICS_FILE, Progress, append_line, read_looks
 from explorer.training.weights import Trainee, adapted, without_adapter
 
 # Prompts sampled side by side when held-out problems are looked at.
@@ -50,7 +50,9 @@ class Watch(TrainerCallback):
         """The clock starts. The model is looked at as it was before its first update: now, or, where an adapter is
         trained that can be left out at any time, after that update, for which nobody then waits."""
         self._begun = time.monotonic()
-        if self.look is not None and state.global_step == 0:
+        # Gone on with after a kill, an adapter's model before can still be looked at; trained in full it is gone.
+        missing = all(look["update"] for look in read_looks(self.folder))
+        if self.look is not None and missing and (state.global_step == 0 or adapted(model)):
             self._owed = True
             if not adapted(model):
                 self._first_look(model, state.global_step)

@@ -118,8 +118,11 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
     demo.space_id = None
     demo.queue(default_concurrency_limit=8, api_open=False)
     framed_by = shield.IN_A_SPACE if os.environ.get("SPACE_ID") else shield.ALONE
-    middleware = [Middleware(shield.Shield), Middleware(web.EarlyHead, framed_by=framed_by)]
     password = settings.password.get_secret_value()
+    middleware = [
+        Middleware(shield.Shield, open_at_home=not password and not settings.public),
+        Middleware(web.EarlyHead, framed_by=framed_by),
+    ]
     launch = dict(
         auth=("explorer", password) if password else None,
         theme=theme.theme(),
@@ -130,6 +133,8 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
         favicon_path=web.FAVICON,
         footer_links=[],
         run_history=False,
+        # Else GRADIO_SHARE=true would open a tunnel from the internet to it, whatever it listens on.
+        share=False,
         # Spaces set GRADIO_SSR_MODE=true: Node would then render the page in front of this process, past EarlyHead (no
         # styles, our views never start) and with fonts from other hosts.
         ssr_mode=False,

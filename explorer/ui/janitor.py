@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
 import threading
 import time
@@ -21,6 +22,9 @@ from explorer.store import TRACE_FILE
 log = logging.getLogger(__name__)
 
 LOOK_S = 600.0
+# How the store and `remove_old` name a run's folder while it is written, replaced or removed. The folder of runs may be
+# somebody's whole disk, with hidden folders of its own.
+OURS = re.compile(r"\..+\.(gone|old|[0-9a-f]{8}\.tmp)")
 
 
 def remove_old(runs_dir: Path, keep_s: float, now: Callable[[], float] = time.time) -> list[str]:
@@ -39,9 +43,15 @@ def remove_old(runs_dir: Path, keep_s: float, now: Callable[[], float] = time.ti
             removed.append(folder.name)
     for left in runs_dir.glob(".*"):  # moved aside just now; or what a process killed while saving has left
         with contextlib.suppress(OSError):
-            if left.is_dir() and (left.suffix == ".gone" or now() - left.stat().st_mtime > keep_s):
+            if left.is_dir() and not left.is_symlink() and _is_over(left, keep_s, now()):
                 shutil.rmtree(left)
     return removed
+
+
+def _is_over(left: Path, keep_s: float, now: float) -> bool:
+    if not OURS.fullmatch(left.name):
+        return False
+    return left.suffix == ".gone" or now - left.stat().st_mtime > keep_s
 
 
 class Janitor:

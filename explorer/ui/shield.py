@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import re
 
 from gradio.route_utils import FnIndexInferError
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # The addresses that the page asks for, ours and Gradio's. Gradio has many more: one fetches any address of the web for
 # whoever asks (`file=https://…`), others record, save states as links, or call functions of components.
-_OURS = r"|lr/.+|static/.+|assets/.+|theme\.css|favicon\.ico|manifest\.json|pwa_icon(?:/\d+)?|robots\.txt|config/?"
+_OURS = r"|lr/.+|static/.+|assets/.+|theme\.css|favicon\.ico|manifest\.json|robots\.txt|config/?"
 _LOGIN = r"log(?:in|out)/?"
 _EVENTS = r"gradio_api/(?:run/predict|queue/(?:join|data)|cancel|reset|heartbeat/\w+|startup-events|app_id|info)/?"
 # A file is named by its path on this machine; `\w\w+:` would be an address elsewhere.
@@ -81,8 +82,9 @@ def _digest(text: bytes) -> str:
 class Shield:
     """Turns away what the page never asks for, and puts the headers on every answer."""
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    def __init__(self, app: ASGIApp, open_at_home: bool = False):
+        """`open_at_home`: nothing but its address keeps others out, so it is asked for by this machine's names only."""
+        self.app, self.open_at_home = app, open_at_home
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request through, or refuse it in a sentence; `NOTHING` stands where an answer has no policy yet."""
@@ -115,6 +117,12 @@ class Shield:
 
         if not _LET_IN.fullmatch(scope["path"]):
             await refuse(404, "There is nothing here.")
+        elif self.open_at_home and _renamed(scope):
+            await refuse(
+                403,
+                "This explorer listens on its own machine alone and has no password: open it as http://127.0.0.1 or "
+                "localhost, or set LATENTREVISE_PASSWORD where something stands in front of it.",
+            )
         elif _of_another_site(scope):
             await refuse(403, "Another site's page can't ask for this: open the explorer itself.")
         else:
@@ -133,3 +141,23 @@ def _of_another_site(scope: Scope) -> bool:
     headers = Headers(scope=scope)
     linked = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode", "navigate") == "navigate"
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not linked
+
+
+def _renamed(scope: Scope) -> bool:
+    """Whether a connection within this machine asks for another host's name: a page that had its name point here would
+    be of the same site as this one (DNS rebinding), and its scripts could do what this page does."""
+    if not within(str((scope.get("server") or ("",))[0])):
+        return False
+    host = Headers(scope=scope).get("host", "").strip()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return not within(name)
+
+
+def within(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, which no other machine can reach."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -27,6 +27,7 @@ from explorer.records import Verdict
 from explorer.store import TRACE_FILE, load_run, run_folder
 from explorer.training import folder as files
 from explorer.training.command import train_command
+from explorer.training.common import completion_ids
 from explorer.training.estimate import estimate, machine_flops, need_room, shape_of
 from explorer.training.group import preview
 from explorer.training.material import Asked, Material, gather, prepared, sizes
@@ -105,8 +106,11 @@ class Trainings:
     # -- asking ------------------------------------------------------------------------------------
 
     def sources(self) -> dict[str, Source]:
-        """Where traces may come from: the runs of the page, each hunt, the recorded runs."""
-        found = {"runs": Source("Runs made on this page", self.runs_dir, _runs(self.runs_dir))}
+        """Where traces may come from: the runs of the page, each hunt, the recorded runs. On a public page the folder
+        of runs holds those of all its visitors, whose questions are nobody else's: there they are no source."""
+        found = {}
+        if not self.host.settings.public:
+            found["runs"] = Source("Runs made on this page", self.runs_dir, _runs(self.runs_dir))
         for name, folder in find_hunts(self.runs_dir).items():
             found[f"hunt:{name}"] = Source(f"Hunt {name}", folder, _runs(folder))
         found["recorded"] = Source("Recorded runs that come with the explorer", RECORDED, _runs(RECORDED))
@@ -277,8 +281,8 @@ class Trainings:
             request.inject,
             request.scale_rewards,
         )
-        log_ps = self._weighed.get(_key(row))
-        texts = [model.token_text(token) for token in row.completion_ids] if model and log_ps else ()
+        log_ps = self._weighed.get(_key(row, request))
+        texts = [model.token_text(token) for token in _trained_ids(row, model)] if model and log_ps else ()
         return group_payload(
             row,
             [(name, one.question) for name, one in list(rescued.items())[:PREVIEWED]],
@@ -315,8 +319,8 @@ class Trainings:
         return ""
 
     def weigh(self, values: Values, model: LanguageModel) -> None:
-        """Measure log p of each token of the previewed trace under the plain prompt. Runs the model. Raises
-        `UserError`."""
+        """Measure log p of each token of the previewed trace under the plain prompt, at the temperature of the rollouts
+        as the trainer does. Runs the model. Raises `UserError`."""
         asked = self._asked(values)
         material = gather(asked)
         payload = self._group(asked, material, values, model)
@@ -326,7 +330,10 @@ class Trainings:
             raise UserError(payload["why_not"])
         rows = self._rescued(asked, material)
         row = next(row for row in rows if row.problem_id == payload["problem"] and row.origin == RESCUED)
-        self._weighed[_key(row)] = tuple(model.log_probabilities(model.read(row.prompt_ids), row.completion_ids))
+        ids, temperature = _trained_ids(row, model), asked.request.temperature
+        self._weighed[_key(row, asked.request)] = tuple(
+            model.log_probabilities(model.read(row.prompt_ids), ids, temperature)
+        )
 
     # -- stopping and going on ---------------------------------------------------------------------
 
@@ -413,8 +420,13 @@ def _rest(asked: Asked) -> tuple:
     return asked.wanted, asked.runs, asked.problems, asked.held_out
 
 
-def _key(row: TrainingTrace) -> tuple:
-    return row.fingerprint, row.prompt_ids, row.completion_ids
+def _key(row: TrainingTrace, request: TrainRequest) -> tuple:
+    return row.fingerprint, row.prompt_ids, row.completion_ids, request.temperature
+
+
+def _trained_ids(row: TrainingTrace, model: LanguageModel) -> list[int]:
+    """The tokens of a trace that the trainer sees, its end among them."""
+    return completion_ids(row, int(model.tokenizer.eos_token_id))
 
 
 def _runs(folder: Path) -> int:

@@ -270,7 +270,7 @@ def _weights(
         "tokens": tokens,
         "prefix": row.prefix_tokens,
         "c": c,
-        "words": f"Mean log p {mean:.2f} nats per token over {len(log_ps)} tokens. A token’s gradient counts "
-        f"{sum(counted) / max(1, len(counted)):.2f} on average (1 is an on-policy token), times the advantage "
-        f"{_signed(advantage)}.",
+        "words": f"Mean log p {mean:.2f} nats per token over {len(log_ps)} tokens, at temperature "
+        f"{request.temperature:g}. A token’s gradient counts {sum(counted) / max(1, len(counted)):.2f} on average (1 "
+        f"is an on-policy token), times the advantage {_signed(advantage)}.",
     }

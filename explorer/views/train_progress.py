@@ -129,7 +129,7 @@ def settings_words(config: TrainingConfig) -> str:
     ]
     if r.method is Method.GRPO:
         entering = "no rescued trace" if r.inject is Inject.NEVER else f"a rescued trace in {r.inject.value} groups"
-        entering = "a rescued trace wherever one failed" if r.inject is Inject.ALWAYS else entering
+        entering = "a rescued trace wherever at least two failed" if r.inject is Inject.ALWAYS else entering
         parts.append(
             f"groups of {r.group}, temperature {r.temperature:g}, at most {r.max_new_tokens} tokens, {entering}"
             + ("" if r.inject is Inject.NEVER else f", c = {r.off_policy_c:g}")
