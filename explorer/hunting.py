@@ -173,6 +173,11 @@ def hunt(
     language_model = load_model(settings, progress=lambda part, text: tell(text, part))
     drawer = None
     if asked["engine"] == "batch":
+        if not language_model.packed:
+            raise UserError(
+                f"{language_model.info.id} can't read several prompts in one batch: leave --engine at own, which draws "
+                "prompt by prompt."
+            )
         drawer = together(language_model, found[:limit], sampling, rank, world)
     elif asked["engine"] == "vllm":
         tell("Loading the weights into vLLM as well", None)

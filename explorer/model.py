@@ -478,7 +478,9 @@ class LanguageModel:
             found: list[tuple[float, Tensor | None]] = [(0.0, None)] * len(branches)
             for group in self._groups([len(branch.inputs) for branch in branches]):
                 members = [branches[index] for index in group]
-                same = len(passages[0].prefix) if group == [0, 1] else 0
+                first, *others = group
+                # The two branches of one passage, whose prefix is the same numbers.
+                same = len(passages[first // 2].prefix) if first % 2 == 0 and others == [first + 1] else 0
                 logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members], same)
                 values = [
                     torch.nn.functional.cross_entropy(row, torch.as_tensor(member.targets, device=self.device))
@@ -521,9 +523,13 @@ class LanguageModel:
         return torch.log_softmax(logits / temperature, dim=-1).gather(-1, targets[:, None])[:, 0].tolist()
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Which branches share a pass: the two of one prefix side by side; more than two as rows of like length."""
-        if len(lengths) == 2 and self.packed and sum(lengths) <= PAIR_POSITIONS:
-            return [[0, 1]]
+        """Which branches share a pass: the two of one prefix side by side, so that its products are done once; several
+        such pairs as rows of like length where a device is faster the more it gets at once, which a processor is not:
+        there one pair after another does less."""
+        pairs = [[first, first + 1] for first in range(0, len(lengths), 2)]
+        apart = len(pairs) == 1 or self.device.type == "cpu"
+        if self.packed and apart and all(lengths[a] + lengths[b] <= PAIR_POSITIONS for a, b in pairs):
+            return pairs
         if not self.cached or len(lengths) <= 2:
             return [[index] for index in range(len(lengths))]
         groups: list[list[int]] = []

@@ -138,7 +138,7 @@ def test_the_report_says_so(done, tmp_path):
     assert "rft-rescued against rft: pass@1 +20.0" in text
     assert "over 2 seeds: better." in text
     assert "rft against no training: +0.0 (+0.0 to +0.0) points: can’t be told apart." in text
-    assert "| 8, 8 of 16 |" in text
+    assert "| 8, 8 of 16 (28–72 %) |" in text
     assert (tmp_path / "report" / "claim.svg").read_text().startswith("<svg")
     assert json.loads((tmp_path / "report" / "claim.json").read_text())["schema_version"] == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from explorer.cli import app, run_command
 from explorer.context import SideBySide
 from explorer.hunt import Hunt, HuntConfig, folder_name, read_results, together
 from explorer.records import Problem, RevisionConfig, SamplingConfig
@@ -114,6 +115,16 @@ def test_a_family_without_a_plain_cache_goes_one_after_another():
         assert tokens == [t for e in model.sample(model.read(ids), None, sampling) for _, t in e]
     finally:
         model.packed = kept
+
+
+def test_a_hunt_by_batches_of_such_a_family_is_refused_in_a_sentence(monkeypatch, tmp_path, capsys):
+    model = tiny_model("llama")
+    monkeypatch.setattr(model, "packed", False)
+    monkeypatch.setattr("explorer.pipeline.load_model", lambda *args, **kwargs: model)
+    arguments = ["hunt", "--problems", "bank", "--out", str(tmp_path / "h"), "--engine", "batch"]
+    assert run_command(lambda: app(args=arguments, standalone_mode=False)) == 2
+    assert "can't read several prompts in one batch: leave --engine at own" in capsys.readouterr().err
+    assert not (tmp_path / "h" / "hunt.json").exists()
 
 
 def test_a_hunt_draws_the_same_in_batches_also_after_a_stop(llama, tmp_path):
