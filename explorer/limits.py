@@ -4,7 +4,8 @@ A page at home has wide ones. A public one has tighter ones, which its operator 
 `LATENTREVISE_LIMITS="rollouts=64, steps=60"`. They bound what a single turn holds in memory and what lies on the disk;
 that nobody keeps the model for long is the line's business (`ui/pump.py`).
 
-What it does not do: bound the command line, or files (`problems.py`, `store.py` refuse what is too large anywhere).
+What it does not do: bound the command line, or the bytes of files (`problems.py`, `store.py` refuse what is too large
+anywhere).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from explorer.errors import UserError
-from explorer.records import Problem, RevisionConfig, SamplingConfig
+from explorer.records import Problem, RevisionConfig, SamplingConfig, Trace
 
 
 class Limits(BaseModel):
@@ -26,6 +27,8 @@ class Limits(BaseModel):
     steps: int = Field(200, ge=1, description="Steps K of a revision.")
     prefix: int = Field(4096, ge=1, description="Tokens of a prefix.")
     upload: int = Field(512, ge=1, description="Megabytes of a file brought to the page.")
+    problems: int = Field(100_000, ge=1, description="Rows of a problem file.")
+    checking: int = Field(600, ge=1, description="Seconds in which the answers of a problem file are checked.")
     runs: int = Field(10_000, ge=1, description="Runs of one visit.")
 
     def check(self, what: Problem | SamplingConfig | RevisionConfig) -> None:
@@ -41,6 +44,17 @@ class Limits(BaseModel):
     def check_prefix(self, tokens: int) -> None:
         """Raises `UserError` for a prefix of more tokens than are allowed."""
         self._within(tokens, self.prefix, "The prefix has {0} tokens", "cut it earlier")
+
+    def check_again(self, trace: Trace) -> None:
+        """Raises `UserError` where going on with a run from disk takes more than is allowed."""
+        self.check(trace.problem)
+        if trace.split is None or trace.anchor is None:
+            return
+        self.check_prefix(len(trace.split.prefix_token_ids))
+        anew = "sample rollouts anew"
+        longest = len(trace.split.continuation_token_ids)
+        self._within(longest, self.tokens, "The failed continuation has {0} tokens", anew)
+        self._within(len(trace.anchor.token_ids), self.tokens, "Connector and answer have {0} tokens", anew)
 
     def check_runs(self, made: int) -> None:
         """Raises `UserError` where a visit has made all the runs that it may."""
@@ -58,7 +72,9 @@ class Limits(BaseModel):
 
 HOME = Limits()
 # Two cores of a free Space: about what a visitor has the patience for.
-PUBLIC = Limits(question=2_000, rollouts=16, tokens=256, steps=30, prefix=256, upload=64, runs=50)
+PUBLIC = Limits(
+    question=2_000, rollouts=16, tokens=256, steps=30, prefix=256, upload=64, problems=2_000, checking=60, runs=50
+)
 
 
 def read_limits(text: str, public: bool) -> Limits:
@@ -87,6 +103,6 @@ def in_words(limits: Limits, turn_s: float, keep_hours: float) -> str:
     kept = f"; runs are removed after {keep_hours:g} hours, so download what you want to keep" if keep_hours else ""
     return (
         f"Up to {limits.rollouts} rollouts of {limits.tokens} tokens, {limits.steps} steps, prefixes of "
-        f"{limits.prefix} tokens, files of {limits.upload} MB, {limits.runs} runs a visit. All visitors share one "
-        f"model, in turns of {turn_s:.0f} s while others wait{kept}."
+        f"{limits.prefix} tokens, files of {limits.upload} MB or {limits.problems:,} problems, {limits.runs} runs a "
+        f"visit. All visitors share one model, in turns of {turn_s:.0f} s while others wait{kept}."
     )

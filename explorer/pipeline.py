@@ -123,19 +123,15 @@ class Run:
             trajectory: (steps+1, M, hidden) float32; left out, it is rebuilt from step sizes and vertices.
 
         Raises:
-            UserError: another model made it, or the record does not fit the model.
+            UserError: another model made it, or the record does not fit the model. On a GPU an id too high would end
+                more than this run, so every one is looked at.
         """
         if trace.model.fingerprint != model.info.fingerprint:
             raise UserError(
                 f"This run was made with {trace.model.id} in {trace.model.dtype}, and {model.info.id} in "
                 f"{model.info.dtype} is loaded: load that model to go on with it."
             )
-        mentioned = [trace.prompt.token_ids, *(rollout.token_ids for rollout in trace.before)]
-        mentioned += [step.vertices for step in trace.steps]
-        if trace.anchor is not None:
-            mentioned.append(trace.anchor.token_ids)
-        if any(not 0 <= token < model.info.vocab_size for ids in mentioned for token in ids):
-            raise UserError("This run names tokens that its model does not have: use an undamaged copy of it.")
+        _need_fit(model, trace, trajectory)
         run = cls(
             model, trace.problem, trace.sampling, trace.prompt, model.read(trace.prompt.token_ids), trace.created_at
         )
@@ -431,6 +427,32 @@ class Run:
         self.cost[stage] = StageCost(
             seconds=round(old.seconds + seconds, 4), forward_tokens=old.forward_tokens + forward_tokens
         )
+
+
+def _need_fit(model: LanguageModel, trace: Trace, trajectory: Tensor | None) -> None:
+    """Raises `UserError` for a record that names what the model does not have, or more than it reads."""
+    split = [trace.split.prefix_token_ids, trace.split.continuation_token_ids] if trace.split else []
+    anchors = [anchor.token_ids for anchor in (trace.anchor, *(c.anchor for c in trace.controls)) if anchor]
+    rollouts = [*trace.before, *trace.after, *(c for control in trace.controls for c in control.continuations)]
+    # After the prompt a prefix is read, and after it one of the others.
+    passages = [(getattr(rollout, "prefix_token_ids", ()), rollout.token_ids) for rollout in rollouts]
+    passages += [(split[0] if split else (), ids) for ids in (*split[1:], *anchors)]
+    mentioned = [trace.prompt.token_ids, *split, *(ids for passage in passages for ids in passage)]
+    mentioned += [ids for step in trace.steps for ids in (step.vertices, step.nearest)]
+    if any(ids and not (min(ids) >= 0 and max(ids) < model.info.vocab_size) for ids in mentioned):
+        raise UserError("This run names tokens that its model does not have: use an undamaged copy of it.")
+    if not trace.prompt.token_ids or not all(split) or not all(anchors):
+        raise UserError("This run lacks its prompt or a part of its split: use an undamaged copy of it.")
+    longest = len(trace.prompt.token_ids) + max((len(prefix) + len(ids) for prefix, ids in passages), default=0)
+    if longest > model.context_length:
+        raise UserError(
+            f"This run has {longest:,} tokens in a row and its model reads {model.context_length:,}: use an undamaged "
+            "copy of it."
+        )
+    if split and trajectory is not None:
+        shape = (len(trace.steps) + 1, len(split[0]), model.info.hidden_size)
+        if tuple(trajectory.shape) != shape:
+            raise UserError("The embeddings of this run are not its model's: use an undamaged copy of it.")
 
 
 def rebuild(model: LanguageModel, trace: Trace) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,13 +24,17 @@ from pathlib import Path
 
 from explorer.errors import UserError
 from explorer.records import Problem
-from explorer.verdict import parse_gold
+from explorer.verdict import DEFAULT_TIMEOUT_S, NoJudge, parse_gold
 
 BANK_PATH = Path(__file__).resolve().parent.parent / "assets" / "problems.jsonl"
 PER_FAMILY = 12
 MAX_FILE_BYTES = 50 * 10**6
 MAX_QUESTION_CHARS = 8_000
 MAX_ANSWER_CHARS = 500
+MAX_ROW_CHARS = 10**6
+# All files share one checker of answers, so that one file must not keep it for hours.
+CHECKING_S = 600.0
+MOST_LATE = 3
 SHOWN_BAD_ROWS = 5
 
 _PEOPLE = ("Maya", "Omar", "Lena", "Tom", "Aisha", "Ravi", "Nora", "Felix", "Ines", "Hugo", "Mei", "Jonas")
@@ -51,6 +56,41 @@ class BadRow:
     line: int
     why: str
     same_id: bool = False
+
+
+@dataclass
+class _Patience:
+    """Gives up on a file that has too many rows, or whose answers take too long to check."""
+
+    name: str
+    most: int | None
+    seconds: float
+    late: int = 0
+    spent_s: float = 0.0
+
+    def need_row(self, count: int) -> None:
+        """Raises `UserError` for a row after the last that is allowed."""
+        if self.most is not None and count > self.most:
+            raise UserError(
+                f"{self.name} has more than {self.most:,} rows, as many as are allowed here: split it into smaller "
+                "files."
+            )
+
+    def took(self, line: int, seconds: float, refused: bool) -> None:
+        """Count a row's check. Raises `UserError` where it was one too many."""
+        # What goes beyond the checker's own limit was its start, or another file's turn.
+        self.spent_s += min(seconds, DEFAULT_TIMEOUT_S)
+        self.late += refused and seconds >= DEFAULT_TIMEOUT_S
+        if self.late >= MOST_LATE:
+            raise UserError(
+                f"{self.name} was read up to line {line}, whose answer is number {MOST_LATE} that could not be checked "
+                f"in {DEFAULT_TIMEOUT_S:g} s: give worked-out values only."
+            )
+        if self.spent_s > self.seconds:
+            raise UserError(
+                f"{self.name} was read up to line {line}; to check its answers took longer than the "
+                f"{self.seconds:g} s that are allowed here: split it into smaller files, or give plain numbers."
+            )
 
 
 # One draft: question, answer, expression.
@@ -374,34 +414,43 @@ def _is_control(char: str) -> bool:
     return (code < 32 and char not in "\t\n\r") or 127 <= code < 160 or char == "\ufffd" or 0xD800 <= code < 0xE000
 
 
-def read_problems(path: str | Path) -> tuple[Problem, ...]:
+def read_problems(path: str | Path, most: int | None = None, checking_s: float = CHECKING_S) -> tuple[Problem, ...]:
     """Problems of a JSON-lines or CSV file with `question` and `answer`, optionally `id` and `family`.
 
     GSM8K's rows work as they are: of an answer that ends in ``#### 72`` the part after the mark counts.
-    Raises UserError, naming the lines, when the file or any of its rows can't be used (`read_good_problems` goes on).
+    Raises UserError, naming the lines, when the file or any of its rows can't be used (`read_good_problems` goes on),
+    at a row after the first `most`, at the third answer that can't be checked in time, and where all checks together
+    take longer than `checking_s` seconds.
     """
-    problems, bad = read_good_problems(path)
+    path = Path(path)
+    problems, bad = read_good_problems(path, _Patience(path.name, most, checking_s))
     if bad:
         shown = "; ".join(f"line {row.line}: {row.why}" for row in bad[:SHOWN_BAD_ROWS])
         more = f"; and {len(bad) - SHOWN_BAD_ROWS} more" if len(bad) > SHOWN_BAD_ROWS else ""
         count = "one row" if len(bad) == 1 else f"{len(bad)} rows"
-        raise UserError(f"{Path(path).name} has {count} that can't be used ({shown}{more}): mend or remove them.")
+        raise UserError(f"{path.name} has {count} that can't be used ({shown}{more}): mend or remove them.")
     return problems
 
 
-def read_good_problems(path: str | Path) -> tuple[tuple[Problem, ...], tuple[BadRow, ...]]:
-    """The usable problems of a file, and the rows that are not. Raises UserError when the whole file is unusable."""
+def read_good_problems(
+    path: str | Path, patience: _Patience | None = None
+) -> tuple[tuple[Problem, ...], tuple[BadRow, ...]]:
+    """The usable problems of a file, and the rows that are not. Raises UserError when the whole file is unusable, or
+    patience ends; without any, a slow answer is a row like others that can't be used."""
     path = Path(path)
     reader = {".jsonl": _json_rows, ".ndjson": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower())
     if reader is None:
         raise UserError(
             f"{path.name} is neither JSON lines (.jsonl) nor CSV (.csv): save the problems as one of these."
         )
-    return problems_of_rows(path.name, reader(path.name, _file_text(path)))
+    return problems_of_rows(path.name, reader(path.name, _file_text(path)), patience=patience)
 
 
 def problems_of_rows(
-    name: str, rows: Iterable[tuple[int, dict[str, object] | str]], unit: str = "line"
+    name: str,
+    rows: Iterable[tuple[int, dict[str, object] | str]],
+    unit: str = "line",
+    patience: _Patience | None = None,
 ) -> tuple[tuple[Problem, ...], tuple[BadRow, ...]]:
     """The usable problems of numbered rows (or what is wrong with them), and the rows that are not.
 
@@ -409,9 +458,10 @@ def problems_of_rows(
         name: what to call the collection in a complaint.
         rows: (number, row with question, answer and perhaps id and family; or a few words on what is wrong with it).
         unit: what the numbers count.
+        patience: when to give up; None is never.
 
     Raises:
-        UserError: there are no rows, or none can be used.
+        UserError: there are no rows, none can be used, or patience ended.
     """
     problems: list[Problem] = []
     bad: list[BadRow] = []
@@ -419,14 +469,22 @@ def problems_of_rows(
     count = 0
     for place, row in rows:
         count += 1
+        if patience is not None:
+            patience.need_row(count)
         if isinstance(row, str):
             bad.append(BadRow(place, row))
             continue
+        begun, problem = time.monotonic(), None
         try:
             problem = _problem_of_row(row)
+        except NoJudge:  # nor would it start for the next row
+            raise
         except UserError as error:
             why = str(error).rstrip(".")
             bad.append(BadRow(place, why[0].lower() + why[1:]))
+        if patience is not None:
+            patience.took(place, time.monotonic() - begun, refused=problem is None)
+        if problem is None:
             continue
         if problem.id in place_of_id:
             what = f"the id “{problem.id}”" if row.get("id") else "the same problem"
@@ -459,8 +517,11 @@ def _file_text(path: Path) -> str:
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, object] | str]]:
     """(line, row or what is wrong with it) of each line that is not blank."""
-    for line, raw in enumerate(text.split("\n"), 1):
+    for line, raw in enumerate(_lines(text), 1):
         if not raw.strip():
+            continue
+        if len(raw) > MAX_ROW_CHARS:
+            yield line, f"it is longer than {MAX_ROW_CHARS:,} characters"
             continue
         try:
             row = json.loads(raw)
@@ -468,6 +529,15 @@ def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, object] | 
             yield line, "it is no valid JSON"
             continue
         yield line, row if isinstance(row, dict) else "it is no JSON object with a question and an answer"
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, one at a time: whoever stops at one does not pay for millions of them."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, object] | str]]:

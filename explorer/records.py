@@ -10,16 +10,38 @@ What it does not do: read or write files (`store.py`), compute anything that nee
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 SCHEMA_VERSION = 1
 
+# What a file says must also fit where it goes later: tensors take 64 bits, and no vocabulary needs more than 31.
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+# More than the largest vocabulary has tokens: for dictionaries there is no `FailFast`.
+MOST_ENTRIES = 300_000
+T = TypeVar("T")
+
+
+def _not_too_many(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MOST_ENTRIES:
+        raise ValueError(f"it has more than {MOST_ENTRIES:,} entries")
+    return value
+
+
+# The first thing that is wrong is said, so it ends the reading: a file can have millions of them, at 1 KB each.
+Many = Annotated[tuple[T, ...], FailFast()]
+OfTokens = Annotated[dict[TokenId, T], BeforeValidator(_not_too_many)]
+
 
 class Record(BaseModel):
-    """Base of all records: frozen, tolerant of fields that a newer version added."""
+    """Base of all records: frozen, tolerant of fields that a newer version added. Numbers are finite: JSON has no word
+    for the others, so a record that held one could be written and never be read again."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), use_enum_values=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", protected_namespaces=(), use_enum_values=False, allow_inf_nan=False
+    )
 
 
 class Verdict(StrEnum):
@@ -99,8 +121,8 @@ class ModelInfo(Record):
     revision: str = ""
     dtype: str
     device: str
-    vocab_size: int
-    hidden_size: int
+    vocab_size: Count
+    hidden_size: Count
     fingerprint: str = ""
 
 
@@ -108,7 +130,7 @@ class Prompt(Record):
     """The question in the model's chat template."""
 
     text: str
-    token_ids: tuple[int, ...]
+    token_ids: Many[TokenId]
 
 
 class SamplingConfig(Record):
@@ -125,7 +147,7 @@ class Rollout(Record):
     """Sampled tokens up to the end token, which is in neither `token_ids` nor `text`, the answer found in them, the
     verdict and its reason."""
 
-    token_ids: tuple[int, ...]
+    token_ids: Many[TokenId]
     text: str
     answer: str | None = None
     verdict: Verdict = Verdict.UNJUDGED
@@ -141,9 +163,9 @@ class Continuation(Rollout):
     training trace is `prefix_text` + `text`.
     """
 
-    step: int
+    step: Count
     start: Start
-    prefix_token_ids: tuple[int, ...] = ()
+    prefix_token_ids: Many[TokenId] = ()
     prefix_text: str = ""
 
 
@@ -151,9 +173,9 @@ class Split(Record):
     """Where a failed rollout is cut: the reasoning prefix (M tokens) that is revised, and the failed continuation (C
     tokens)."""
 
-    rollout: int
-    prefix_token_ids: tuple[int, ...]
-    continuation_token_ids: tuple[int, ...]
+    rollout: Count
+    prefix_token_ids: Many[TokenId]
+    continuation_token_ids: Many[TokenId]
 
 
 class Anchor(Record):
@@ -161,8 +183,8 @@ class Anchor(Record):
     scored."""
 
     text: str
-    token_ids: tuple[int, ...]
-    answer_span: tuple[int, int]
+    token_ids: Many[TokenId]
+    answer_span: tuple[Count, Count]
 
 
 class RevisionConfig(Record):
@@ -205,18 +227,18 @@ class RevisionStep(Record):
     (L2 distance from the start) at embeddings[k+1].
     """
 
-    k: int
+    k: Count
     step_size: float
     toward_loss: float
     away_loss: float
     objective: float
     gap: float
-    vertices: tuple[int, ...]
-    nearest: tuple[int, ...]
-    moved: tuple[float, ...]
-    toward_grad_norm: tuple[float, ...]
-    away_grad_norm: tuple[float, ...]
-    grad_cosine: tuple[float, ...]
+    vertices: Many[TokenId]
+    nearest: Many[TokenId]
+    moved: Many[float]
+    toward_grad_norm: Many[float]
+    away_grad_norm: Many[float]
+    grad_cosine: Many[float]
 
 
 class Control(Record):
@@ -232,12 +254,12 @@ class Control(Record):
 
     kind: str
     target: str
-    step: int
+    step: Count
     anchor: Anchor | None = None
     final: Evaluation | None = None
     sampling: SamplingConfig
-    continuations: tuple[Continuation, ...] = ()
-    forward_tokens: int = 0
+    continuations: Many[Continuation] = ()
+    forward_tokens: Count = 0
     seconds: float = 0.0
 
 
@@ -246,9 +268,9 @@ class Stated(Record):
     those that do not hold in prefix and continuation; `log_p` is the mean log-probability (nats per token) of
     projected prefix and continuation under the plain prompt."""
 
-    token: int | None
-    tokens: int
-    false_equations: int = 0
+    token: Count | None
+    tokens: Count
+    false_equations: Count = 0
     log_p: float | None = None
 
 
@@ -258,21 +280,21 @@ class Leaks(Record):
     nats per answer token: after the prompt alone, after the unrevised and after the revised prefix, connector
     included."""
 
-    step: int
-    hull_mass: tuple[float, ...]
-    hull_mass_before: tuple[float, ...]
+    step: Count
+    hull_mass: Many[float]
+    hull_mass_before: Many[float]
     log_p_prompt: float
     log_p_unrevised: float
     log_p_revised: float
-    stated: tuple[Stated, ...] = ()
+    stated: Many[Stated] = ()
 
 
 class Vocabulary(Record):
     """What a reader without the model needs of the tokens that a trace mentions: display text and L2 norm of the
     embedding row by token id, and the median norm over the whole vocabulary."""
 
-    texts: dict[int, str] = Field(default_factory=dict)
-    norms: dict[int, float] = Field(default_factory=dict)
+    texts: OfTokens[str] = Field(default_factory=dict)
+    norms: OfTokens[float] = Field(default_factory=dict)
     median_norm: float | None = None
 
 
@@ -281,7 +303,7 @@ class StageCost(Record):
     forward)."""
 
     seconds: float = 0.0
-    forward_tokens: int = 0
+    forward_tokens: Count = 0
 
 
 class Trace(Record):
@@ -295,17 +317,17 @@ class Trace(Record):
     problem: Problem
     prompt: Prompt
     sampling: SamplingConfig
-    before: tuple[Rollout, ...] = ()
+    before: Many[Rollout] = ()
     split: Split | None = None
     anchor: Anchor | None = None
     config: RevisionConfig | None = None
-    steps: tuple[RevisionStep, ...] = ()
+    steps: Many[RevisionStep] = ()
     final: Evaluation | None = None
     status: RunStatus = RunStatus.COMPLETED
     message: str = ""
-    after: tuple[Continuation, ...] = ()
+    after: Many[Continuation] = ()
     after_sampling: SamplingConfig | None = None
-    controls: tuple[Control, ...] = ()
+    controls: Many[Control] = ()
     leaks: Leaks | None = None
     vocabulary: Vocabulary | None = None
-    cost: dict[str, StageCost] = Field(default_factory=dict)
+    cost: Annotated[dict[str, StageCost], BeforeValidator(_not_too_many)] = Field(default_factory=dict)

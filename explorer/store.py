@@ -11,14 +11,20 @@ What it does not do: make rows for training (`export.py`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import io
 import itertools
 import json
+import lzma
 import os
 import re
 import secrets
 import shutil
+import stat
+import struct
 import tempfile
+import threading
 import time
 import zipfile
 import zlib
@@ -36,6 +42,21 @@ TRACE_FILE = "trace.json"
 TRAJECTORY_FILE = "trajectory.safetensors"
 # A trace of 512 positions × 200 steps is about 10 MB; anything near this limit is not one of ours.
 MAX_TRACE_BYTES = 256 * 2**20
+# A step at a time may go past the 200 that are planned at most.
+MAX_STEPS = 400
+# Of a run that is brought. Lists and objects of JSON take up to thirty times their bytes in memory, so that their
+# number is bounded too: 512 positions × 200 steps are 0.7 million values.
+MAX_BROUGHT_TRACE_BYTES = 32 * 2**20
+MAX_BROUGHT_VALUES = 2 * 10**6
+MAX_BROUGHT_TRAJECTORY_BYTES = 256 * 2**20
+TRAJECTORY_HEADER_BYTES = 2**16
+MAX_ZIP_ENTRIES = 100
+# Their directory in the zip; the names are ours and short.
+MAX_ZIP_DIRECTORY_BYTES = 2**20
+# One run at a time is taken in: two of the largest do not fit beside the model of a small machine.
+_TAKING_IN = threading.Lock()
+# Of what a file says of itself, in a sentence about it.
+LONGEST_SHOWN = 80
 # Between two looks at a run that could not be read.
 SETTLE_S = 0.005
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -49,10 +70,18 @@ def new_run_id(trace: Trace) -> str:
 
 
 def run_folder(root: Path, run_id: str) -> Path:
-    """The folder of a run id under root. Raises `UserError` for an id that could leave root."""
+    """The folder of a run id under root. Raises `UserError` for an id that could leave root, by its name or as a
+    link."""
     if not _ID.fullmatch(run_id):
         raise UserError(f"{run_id[:60]!r} is not a run's name: use the name of a folder that the explorer wrote.")
-    return root / run_id
+    folder = root / run_id
+    try:
+        inside = folder.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        inside = False
+    if not inside:
+        raise UserError(f"{run_id!r} is a link that leads out of its folder: put the run itself there.")
+    return folder
 
 
 def need_writable(root: Path) -> None:
@@ -70,19 +99,21 @@ def need_writable(root: Path) -> None:
         raise UserError(f"No run can be kept in {root} ({error.strerror}): choose another folder.") from error
 
 
-def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
+def save_run(trace: Trace, trajectory: Tensor | None, folder: Path, *, reread: bool = False) -> Path:
     """Write a run, whole or not at all, replacing an older version of the same run.
 
     Args:
         trace: the record.
         trajectory: (steps+1, M, hidden) float32, or None before a split.
         folder: where the run shall be; its parent is made.
+        reread: read what was written before it gets its name, so that what can't be opened is not kept.
 
     Returns:
         folder.
 
     Raises:
         OSError: the disk is full or not writable; an older version is then untouched.
+        UserError: what was written can't be read again.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +126,11 @@ def save_run(trace: Trace, trajectory: Tensor | None, folder: Path) -> Path:
         _write(staging / TRACE_FILE, trace.model_dump_json(indent=1).encode())
         if trajectory is not None:
             _write_trajectory(staging / TRAJECTORY_FILE, trajectory)
+        if reread:
+            try:
+                _loaded(staging, trajectory is not None)
+            except UserError as error:
+                raise without_place(error, staging) from error
         _replace(folder, staging, old)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -192,14 +228,14 @@ def _loaded(folder: Path, with_trajectory: bool) -> tuple[Trace, Tensor | None]:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {version!r} and this explorer reads {SCHEMA_VERSION}: open it with the "
-            "version that wrote it."
+            f"{path} has schema version {repr(version)[:LONGEST_SHOWN]} and this explorer reads {SCHEMA_VERSION}: open "
+            "it with the version that wrote it."
         )
     try:
         trace = Trace.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:LONGEST_SHOWN]
         raise UserError(f"{path} is damaged ({where}: {first['msg']}): use a whole copy of the run.") from error
     wrong = inconsistency(trace)
     if wrong:
@@ -209,6 +245,8 @@ def _loaded(folder: Path, with_trajectory: bool) -> tuple[Trace, Tensor | None]:
 
 def inconsistency(trace: Trace) -> str | None:
     """What can't be in a record although every field is well-formed, in a few words; None when it holds together."""
+    if len(trace.steps) > MAX_STEPS:
+        return "more steps than a run can have"
     if trace.split is None:
         return "steps without a split" if trace.steps else None
     if trace.anchor is None or trace.config is None:
@@ -247,43 +285,96 @@ def import_run(files: Sequence[Path], root: Path) -> Path:
     Raises:
         UserError: it is no run, or a damaged one.
     """
-    with tempfile.TemporaryDirectory(prefix="latentrevise-") as name:
+    with _TAKING_IN, tempfile.TemporaryDirectory(prefix="latentrevise-") as name:
         inside = Path(name)
-        for file in map(Path, files):
-            if file.suffix.lower() == ".zip":
-                _unpack(file, inside)
-            elif file.name in (TRACE_FILE, TRAJECTORY_FILE):
-                shutil.copyfile(file, inside / file.name)
+        _take(files, TRACE_FILE, inside, MAX_BROUGHT_TRACE_BYTES)
         if not (inside / TRACE_FILE).is_file():
             raise UserError(f"This is no run: bring a run's folder that holds {TRACE_FILE}, or its zip.")
+        content = (inside / TRACE_FILE).read_bytes()
+        if sum(map(content.count, (b"[", b"{", b","))) > MAX_BROUGHT_VALUES:
+            raise UserError(f"{TRACE_FILE} holds more values than any of ours: it was not read.")
+        del content
         try:
-            trace, trajectory = load_run(inside, with_trajectory=(inside / TRAJECTORY_FILE).is_file())
+            trace, trajectory = load_run(inside, with_trajectory=False)
+            if trace.split is not None:
+                _take(files, TRAJECTORY_FILE, inside, _most_bytes(trace))
+                if (inside / TRAJECTORY_FILE).is_file():
+                    trajectory = _load_trajectory(inside, trace)
         except UserError as error:
-            # Where it lies for the moment is nobody's business.
-            raise UserError(str(error).replace(f"{inside}/", "")) from error
-        return save_run(trace, trajectory, run_folder(root, new_run_id(trace)))
+            raise without_place(error, inside) from error
+        return save_run(trace, trajectory, run_folder(root, new_run_id(trace)), reread=True)
 
 
-def _unpack(archive: Path, target: Path) -> None:
-    """The two files of the first run in a zip, into target."""
+def without_place(error: UserError, folder: Path, name: str = "") -> UserError:
+    """The same sentence with the run's name, or nothing, instead of where it lies: on a page that is nobody's
+    business."""
+    return UserError(str(error).replace(f"{folder}{os.sep}", f"{name}/" if name else "").replace(str(folder), name))
+
+
+def _most_bytes(trace: Trace) -> int:
+    """How large the trajectory of a brought run can be."""
+    values = (len(trace.steps) + 1) * len(trace.split.prefix_token_ids) * trace.model.hidden_size
+    return min(4 * values + TRAJECTORY_HEADER_BYTES, MAX_BROUGHT_TRAJECTORY_BYTES)
+
+
+def _take(files: Sequence[Path], name: str, target: Path, most: int) -> None:
+    """The file of one name among what was brought, or in a zip there, into target; not if it has more than `most`
+    bytes."""
+    for file in map(Path, files):
+        if file.suffix.lower() == ".zip":
+            _unpack(file, name, target / name, most)
+        elif file.name == name:
+            if file.stat().st_size > most:
+                raise UserError(f"{name} is larger than any of ours: it was not read.")
+            shutil.copyfile(file, target / name)
+
+
+class _Archive(io.FileIO):
+    """A zip whose directory is not read where it is too long: `zipfile` would make an object of each of its entries
+    before it could be asked how many there are."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_ZIP_DIRECTORY_BYTES:
+            raise UserError(_TOO_MANY)
+        return super().read(size)
+
+
+_TOO_MANY = f"This zip holds more than {MAX_ZIP_ENTRIES} files: pack the run's folder alone."
+
+
+def _unpack(archive: Path, name: str, target: Path, most: int) -> None:
+    """One file of the first run in a zip."""
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with _Archive(archive) as file, zipfile.ZipFile(file) as packed:
             entries = {entry.filename: entry for entry in packed.infolist()}
-            trace = min((name for name in entries if name.rsplit("/", 1)[-1] == TRACE_FILE), key=len, default=None)
+            if len(packed.infolist()) > MAX_ZIP_ENTRIES:
+                raise UserError(_TOO_MANY)
+            trace = min((path for path in entries if path.rsplit("/", 1)[-1] == TRACE_FILE), key=len, default=None)
             if trace is None:
                 raise UserError(f"This zip holds no run: there is no {TRACE_FILE} in it.")
-            for name in (TRACE_FILE, TRAJECTORY_FILE):
-                entry = entries.get(trace.removesuffix(TRACE_FILE) + name)
-                if entry is None:
-                    continue
+            entry = entries.get(trace.removesuffix(TRACE_FILE) + name)
+            if entry is None:
+                return
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise UserError(f"{name} in this zip is a link: pack the file itself.")
+            with packed.open(entry) as source, target.open("wb") as out:
                 # The size that a zip states can be a lie: what is read is counted.
-                with packed.open(entry) as source:
-                    content = source.read(MAX_TRACE_BYTES + 1)
-                if len(content) > MAX_TRACE_BYTES:
-                    raise UserError(f"{name} in this zip is larger than any of ours: it was not read.")
-                (target / name).write_bytes(content)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+                while part := source.read(2**16):
+                    if out.tell() + len(part) > most:
+                        raise UserError(f"{name} in this zip is larger than any of ours: it was not read.")
+                    out.write(part)
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
         raise UserError("This zip is damaged or locked: use a whole copy of it.") from error
+
+
+# What zipfile and its four ways of unpacking raise on bytes that nobody packed, and RuntimeError on encrypted ones; of
+# bz2 it is an OSError.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, ValueError, OverflowError, NotImplementedError, RuntimeError, OSError),
+)
 
 
 def _load_trajectory(folder: Path, trace: Trace) -> Tensor | None:
@@ -303,6 +394,8 @@ def _load_trajectory(folder: Path, trace: Trace) -> Tensor | None:
             f"{path} holds {tuple(embeddings.shape)} embeddings where the trace says {expected}: use a whole copy "
             "of the run."
         )
+    if not embeddings.isfinite().all():
+        raise UserError(f"{path} holds numbers that are not finite: use a whole copy of the run.")
     return embeddings
 
 

@@ -45,6 +45,25 @@ def test_as_much_as_is_allowed_is_allowed(asked):
     SMALL.check(asked)
 
 
+def test_going_on_with_a_run_from_disk():
+    trace = recorded_runs()[0].trace
+    split = trace.split
+    m, c, a = (len(ids) for ids in (split.prefix_token_ids, split.continuation_token_ids, trace.anchor.token_ids))
+    enough = Limits(question=len(trace.problem.question), prefix=m, tokens=max(c, a, 8))
+    enough.check_again(trace)
+    enough.check_again(trace.model_copy(update={"split": None}))
+    longer = split.model_copy(update={"continuation_token_ids": (1,) * (enough.tokens + 1)})
+    anchor = trace.anchor.model_copy(update={"token_ids": (1,) * (enough.tokens + 1)})
+    for limits, asked, says in (
+        (enough.model_copy(update={"question": 3}), trace, "The question has"),
+        (enough.model_copy(update={"prefix": m - 1}), trace, "The prefix has"),
+        (enough, trace.model_copy(update={"split": longer}), "The failed continuation has"),
+        (enough, trace.model_copy(update={"anchor": anchor}), "Connector and answer have"),
+    ):
+        with pytest.raises(UserError, match=says):
+            limits.check_again(asked)
+
+
 def test_prefix_and_runs():
     SMALL.check_prefix(8)
     SMALL.check_runs(1)
@@ -92,9 +111,18 @@ def test_they_come_from_the_settings(monkeypatch):
     assert read_settings().kept_hours == 0
 
 
-def test_what_is_said_before_the_first_click_names_every_limit_but_the_question():
+def test_what_is_said_before_the_first_click_names_every_limit_but_the_questions_and_the_checkers():
     words = in_words(SMALL, 30, 24)
-    for part in ("4 rollouts of 32 tokens", "5 steps", "prefixes of 8", "1 MB", "2 runs", "30 s", "24 hours"):
+    for part in (
+        "4 rollouts of 32 tokens",
+        "5 steps",
+        "prefixes of 8",
+        "1 MB",
+        "100,000 problems",
+        "2 runs",
+        "30 s",
+        "24 hours",
+    ):
         assert part in words
     assert "hours" not in in_words(SMALL, 30, 0)
 

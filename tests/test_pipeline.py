@@ -9,7 +9,7 @@ from explorer.audit_controls import other_control
 from explorer.errors import UserError
 from explorer.leaks import leaks
 from explorer.pipeline import Run
-from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
+from explorer.records import Control, Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run, save_run
 from tests.conftest import FakeJudge
 
@@ -244,6 +244,51 @@ def test_a_run_of_another_model_is_not_taken_up(llama):
     outside = trace.before[0].model_copy(update={"token_ids": (10**6,)})
     with pytest.raises(UserError, match="tokens that its model does not have"):
         Run.reopen(llama, trace.model_copy(update={"before": (outside, *trace.before[1:])}))
+
+
+def spoiled(trace, **parts):
+    """A copy with fields of its parts changed: split={...}, and steps, after, controls for the first of them."""
+    changed = {}
+    for name, update in parts.items():
+        part = getattr(trace, name)
+        first = part[0] if isinstance(part, tuple) else part
+        one = first.model_copy(update=update)
+        changed[name] = (one, *part[1:]) if isinstance(part, tuple) else one
+    return trace.model_copy(update=changed)
+
+
+def test_a_record_that_does_not_fit_its_model_is_not_taken_up(llama):
+    """Token ids that its vocabulary lacks would end the whole process's use of a GPU."""
+    run = told(llama)
+    trace = run.trace()
+    beyond, m = llama.info.vocab_size, len(trace.split.prefix_token_ids)
+    control = Control(
+        kind="decoy", target="1", step=1, anchor=trace.anchor, sampling=SAMPLING, continuations=trace.after[:1]
+    )
+    trace = trace.model_copy(update={"controls": (control,)})
+    Run.reopen(llama, trace, run.trajectory())
+    bad = trace.after[0].model_copy(update={"token_ids": (beyond,)})
+    for parts in (
+        {"split": {"continuation_token_ids": (beyond,)}},
+        {"split": {"continuation_token_ids": (-1,)}},
+        {"steps": {"nearest": (beyond,) * m}},
+        {"steps": {"vertices": (-1,) * m}},
+        {"after": {"token_ids": (beyond,)}},
+        {"after": {"prefix_token_ids": (-7,)}},
+        {"controls": {"continuations": (bad,)}},
+        {"controls": {"anchor": trace.anchor.model_copy(update={"token_ids": (beyond,)})}},
+    ):
+        with pytest.raises(UserError, match="tokens that its model does not have"):
+            Run.reopen(llama, spoiled(trace, **parts), run.trajectory())
+    long = (5,) * llama.context_length
+    for parts in ({"prompt": {"token_ids": (*long, 5)}}, {"split": {"continuation_token_ids": long}}):
+        with pytest.raises(UserError, match="tokens in a row and its model reads"):
+            Run.reopen(llama, spoiled(trace, **parts), run.trajectory())
+    for parts in ({"prompt": {"token_ids": ()}}, {"split": {"continuation_token_ids": ()}}):
+        with pytest.raises(UserError, match="lacks its prompt or a part of its split"):
+            Run.reopen(llama, spoiled(trace, **parts), run.trajectory())
+    with pytest.raises(UserError, match="not its model's"):
+        Run.reopen(llama, trace, run.trajectory()[:, :, 1:])
 
 
 def test_a_record_can_be_read_without_its_model(model):

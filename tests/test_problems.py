@@ -287,3 +287,65 @@ def test_missing_folder_and_huge_files(tmp_path):
         file.truncate(50 * 10**6 + 1)  # sparse: takes no space
     with pytest.raises(UserError, match="larger than 50 MB"):
         read_problems(huge)
+
+
+def questions(*answers):
+    return "".join(json.dumps({"question": f"Q{i}?", "answer": answer}) + "\n" for i, answer in enumerate(answers))
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A checker of which each answer that is no number takes so many seconds; slower than its limit it is refused."""
+    now = [0.0]
+
+    def check(answer):
+        if not answer.isdigit():
+            now[0] += float(answer)
+            if float(answer) >= bank.DEFAULT_TIMEOUT_S:
+                raise UserError("can't be read as mathematics")
+
+    monkeypatch.setattr(bank, "parse_gold", check)
+    monkeypatch.setattr(bank.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_third_answer_that_is_late_ends_a_file(tmp_path, slow):
+    path = saved(tmp_path, "p.jsonl", questions("1", "5.5", "2", "6.5", "3", "5.5", *["5.5"] * 500))
+    with pytest.raises(UserError, match=r"^p.jsonl was read up to line 6, whose answer is number 3 .* in 5 s: give"):
+        read_problems(path)
+    assert slow[0] == 17.5
+    # A hunt may leave slow rows out, and waits for them.
+    assert len(read_good_problems(saved(tmp_path, "few.jsonl", questions("1", "5.5", "6.5", "5.5", "2")))[0]) == 2
+
+
+def test_all_checks_of_a_file_have_a_time(tmp_path, slow):
+    path = saved(tmp_path, "p.jsonl", questions(*["4.5"] * 500))
+    with pytest.raises(UserError, match=r"^p.jsonl was read up to line 14; .* longer than the 60 s .*: split it"):
+        read_problems(path, checking_s=60)
+    assert slow[0] == 14 * 4.5
+    assert len(read_problems(saved(tmp_path, "fast.jsonl", questions(*map(str, range(7_500)))))) == 7_500
+
+
+def test_a_file_of_many_questions(tmp_path):
+    path = saved(tmp_path, "p.jsonl", questions("1", "2", "3"))
+    assert len(read_problems(path, most=3)) == 3
+    with pytest.raises(UserError, match=r"^p.jsonl has more than 2 rows"):
+        read_problems(path, most=2)
+    with pytest.raises(UserError, match=r"has more than 2 rows"):
+        read_problems(saved(tmp_path, "bad.jsonl", "1\n" * 1000), most=2)
+    long = saved(tmp_path, "long.jsonl", questions("1") + '{"x":[' + "[]," * 400_000 + "0]}\n")
+    with pytest.raises(UserError, match="line 2: it is longer than 1,000,000 characters"):
+        read_problems(long)
+
+
+def test_without_a_checker_the_first_row_says_so(tmp_path, monkeypatch):
+    asked = []
+
+    def lost(answer):
+        asked.append(answer)
+        raise bank.NoJudge("The answer checker could not start.")
+
+    monkeypatch.setattr(bank, "parse_gold", lost)
+    with pytest.raises(bank.NoJudge):
+        read_good_problems(saved(tmp_path, "p.jsonl", questions("1/2", "1/3")))
+    assert asked == ["1/2"]

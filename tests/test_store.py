@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import stat
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from safetensors import SafetensorError
 from explorer import store
 from explorer.errors import UserError, describe
 from explorer.records import Trace
+from explorer.ui.library import open_run
 from tests.test_pipeline import told
 
 
@@ -260,18 +264,141 @@ def test_what_is_no_run_is_refused_in_a_sentence_without_a_path(folder, tmp_path
             store.import_run(files, tmp_path / "taken-in")
         assert "/tmp" not in str(caught.value)
         assert str(tmp_path) not in str(caught.value)
-    monkeypatch.setattr(store, "MAX_TRACE_BYTES", 1000)
+    monkeypatch.setattr(store, "MAX_BROUGHT_TRACE_BYTES", 1000)
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("r/trace.json", b" " * 2000)
-    with pytest.raises(UserError, match="larger than any of ours"):
-        store.import_run([bomb], tmp_path / "taken-in")
+    for files in ([bomb], [folder / "trace.json"]):
+        with pytest.raises(UserError, match="larger than any of ours"):
+            store.import_run(files, tmp_path / "taken-in")
     assert not list(tmp_path.glob("taken-in/*"))
+
+
+def zipped(path, method=zipfile.ZIP_DEFLATED, **files):
+    """A zip with a trace.json and a trajectory, or other content under these names."""
+    with zipfile.ZipFile(path, "w", method) as out:
+        for name, content in files.items():
+            out.writestr(f"r/{name.replace('_', '.')}", content)
+    return path
+
+
+def test_a_small_zip_can_not_take_much_memory(run, folder, tmp_path):
+    raw = json.loads((folder / "trace.json").read_text())
+    many = json.dumps({**raw, "x": [[]] * store.MAX_BROUGHT_VALUES})
+    with pytest.raises(UserError, match="more values than any of ours"):
+        store.import_run([zipped(tmp_path / "many.zip", trace_json=many)], tmp_path / "in")
+    large = bytes(store._most_bytes(run.trace()) + 1)
+    archive = zipped(tmp_path / "l.zip", trace_json=json.dumps(raw), trajectory_safetensors=large)
+    (tmp_path / "trajectory.safetensors").write_bytes(large)
+    for files in ([archive], [folder / "trace.json", tmp_path / "trajectory.safetensors"]):
+        with pytest.raises(UserError, match=r"trajectory.safetensors .*larger than any of ours"):
+            store.import_run(files, tmp_path / "in")
+    assert not list(tmp_path.glob("in/*"))
+
+
+@pytest.mark.parametrize("count", [store.MAX_ZIP_ENTRIES + 1, 30_000])
+def test_a_zip_of_many_files_is_refused_before_they_are_counted(tmp_path, count):
+    archive = tmp_path / "many.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for index in range(count):
+            out.writestr(f"{index}", b"")
+    with pytest.raises(UserError, match="more than 100 files"):
+        store.import_run([archive], tmp_path / "in")
+
+
+def test_one_run_at_a_time_is_taken_in(folder, tmp_path, monkeypatch):
+    inside, most, load = [], [], store.load_run
+
+    def slow(*args, **kwargs):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(store, "load_run", slow)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: store.import_run([folder / "trace.json"], tmp_path / "in"), range(3)))
+    assert most == [1, 1, 1]
+
+
+def test_a_link_in_a_zip_is_not_followed(folder, tmp_path):
+    link = zipfile.ZipInfo("r/trace.json")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as out:
+        out.writestr(link, str(folder / "trace.json"))
+    with pytest.raises(UserError, match="is a link"):
+        store.import_run([tmp_path / "link.zip"], tmp_path / "in")
+
+
+def test_a_link_out_of_the_folder_of_runs_is_no_run(folder, tmp_path):
+    root = tmp_path / "served"
+    root.mkdir()
+    (root / "out").symlink_to(folder, target_is_directory=True)
+    (root / "round").symlink_to(root / "round")
+    for name in ("out", "round"):
+        with pytest.raises(UserError, match="a link that leads out"):
+            store.run_folder(root, name)
+    (tmp_path / "linked").symlink_to(folder.parent, target_is_directory=True)
+    assert store.run_folder(tmp_path / "linked", "one") == tmp_path / "linked" / "one", "the whole folder may be one"
+
+
+def test_numbers_that_no_file_can_hold_are_refused_and_leave_nothing(folder, tmp_path):
+    raw = json.loads((folder / "trace.json").read_text())
+    spoiled = []
+    for value in (float("nan"), float("inf"), -float("inf")):
+        spoiled.append(json.dumps({**raw, "steps": [{**raw["steps"][0], "toward_loss": value}, *raw["steps"][1:]]}))
+    for token in (10**30, 2**31, -1):
+        spoiled.append(json.dumps({**raw, "prompt": {**raw["prompt"], "token_ids": [token]}}))
+    for text in spoiled:
+        archive = zipped(tmp_path / "one.zip", trace_json=text)
+        with pytest.raises(UserError, match=r"^trace.json is damaged \((steps.0.toward_loss|prompt.token_ids)"):
+            store.import_run([archive], tmp_path / "in")
+    assert not list(tmp_path.glob("in/*"))
+
+
+def test_a_trajectory_of_no_numbers_is_said(run, folder):
+    from safetensors.torch import save_file
+
+    spoiled = run.trajectory()
+    spoiled[1, 0, 0] = float("nan")
+    save_file({"embeddings": spoiled}, folder / "trajectory.safetensors")
+    with pytest.raises(UserError, match="not finite"):
+        store.load_run(folder)
+
+
+def test_what_can_not_be_read_again_is_not_kept(run, folder, tmp_path, monkeypatch):
+    whole = store._write
+    monkeypatch.setattr(store, "_write", lambda path, content: whole(path, content[:-100]))
+    with pytest.raises(UserError, match=r"^trace.json is damaged"):
+        store.import_run([folder / "trace.json"], tmp_path / "in")
+    assert not list((tmp_path / "in").iterdir())
+
+
+def test_a_damaged_run_is_said_on_the_page_without_its_place(folder):
+    opened = open_run("one", folder.parent)
+    (folder / "trajectory.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"^one/trajectory.safetensors is missing or damaged"):
+        opened.trajectory()
+    (folder / "trace.json").write_text("{")
+    with pytest.raises(UserError, match=r"^one/trace.json is damaged"):
+        open_run("one", folder.parent)
+
+
+def test_the_first_of_a_million_errors_is_said_at_once(folder):
+    path = folder / "trace.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "prompt": {**raw["prompt"], "token_ids": ["a"] * 10**6}}))
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"prompt\.token_ids\.0"):
+        store.load_run(folder, with_trajectory=False)
+    assert time.monotonic() - begun < 10  # all of them: a gigabyte, and 16 s
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
+        lambda t: t.update(steps=t["steps"] * 200),
         lambda t: t["steps"][0]["vertices"].pop(),
         lambda t: t["steps"][1].update(k=7),
         lambda t: t["steps"][1].update(step_size=1.5),

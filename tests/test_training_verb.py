@@ -524,12 +524,16 @@ def test_a_plan_does_nothing(place, tmp_path, capsys):
     assert plan["trained_tokens"] > 0
 
 
-def test_two_processes_share_a_training(place, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("sft", ["--held-out-count", 0]), ("grpo", ["--group", 2, "--held-out-count", 2, "--batch", 1])],
+)
+def test_two_processes_share_a_training(place, tmp_path, method, more):
     """Under `accelerate launch`, two CPU processes: one folder, one set of files, twice the rows an update."""
     out = tmp_path / "t"
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", "assets/accelerate/two-cpu-processes.yaml", "-m", "explorer"]
-    given = asked(place, "sft", out, "--held-out-count", 0, "--device", "cpu")
+    given = asked(place, method, out, *more, "--device", "cpu")
     done = subprocess.run(
         [*launch, *map(str, given)],
         cwd=PROJECT_ROOT,
@@ -541,6 +545,7 @@ def test_two_processes_share_a_training(place, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert [line["update"] for line in files.read_lines(out / files.METRICS_FILE)] == [1, 2, 3]
+    assert [look["update"] for look in files.read_looks(out)] == ([0, 2, 3] if method == "grpo" else [])
     assert files.finished(out)
     LanguageModel.load(out / files.MODEL, id="b")
 

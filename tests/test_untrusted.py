@@ -190,6 +190,34 @@ def test_a_zip_writes_nothing_outside_its_run(tmp_path_factory, entries):
     assert {path.name for path in place.iterdir()} <= {"brought.zip", "runs"}
 
 
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def whole_zip(method) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("r/trace.json", b'{"schema_version": 1, "created_at": "today"}' * 8)
+    return packed.getvalue()
+
+
+ZIPS = {method: whole_zip(method) for method in METHODS}
+
+
+@many
+@given(
+    method=st.sampled_from(METHODS),
+    changes=st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.sampled_from([0, 0, 0, 1, 30]),
+)
+def test_a_zip_with_damaged_bytes_is_a_sentence(tmp_path_factory, method, changes, cut):
+    place = tmp_path_factory.mktemp("z")
+    content = bytearray(ZIPS[method])
+    for where, byte in changes:
+        content[where % len(content)] = byte
+    (place / "brought.zip").write_bytes(content[: len(content) - cut])
+    assert refused_or(lambda: import_run([place / "brought.zip"], place / "runs")) is None
+
+
 def test_a_whole_run_in_a_zip_with_paths_lands_inside(tmp_path):
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("../../../evil/trace.json", RECORDED[0].read_bytes())

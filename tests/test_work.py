@@ -603,6 +603,31 @@ def test_a_brought_run_with_a_longer_prefix_is_shown_and_not_taken_up(llama, tmp
         one.thread.close()
 
 
+def test_a_brought_run_with_a_longer_prompt_than_its_question_is_not_taken_up(work, session):
+    revised(work, session)
+    trace = session.run.trace()
+    long = trace.prompt.model_copy(update={"token_ids": trace.prompt.token_ids + (5,) * 100})
+    store.save_run(trace.model_copy(update={"prompt": long}), None, work.runs_dir / "long")
+    act(work, session, "open", work.open(session, "long"), on_model=False)
+    refused = act(work, session, "play", work.revise(session, CONFIG, one=True))
+    assert "not its question's" in refused.notice["text"]
+    assert session.run is None
+
+
+def test_a_brought_run_that_nothing_can_draw_leaves_nothing(work, session, monkeypatch):
+    revised(work, session)
+    trace = session.folder / "trace.json"
+    there = sorted(work.runs_dir.iterdir())
+
+    def fails(*args):
+        raise KeyError("x")
+
+    monkeypatch.setattr(work.drawing, "all", fails)
+    screen = act(work, session, "bring", work.bring(session, [trace]), on_model=False)
+    assert "Something went wrong" in screen.notice["text"]
+    assert sorted(work.runs_dir.iterdir()) == there
+
+
 def test_packed_zips_do_not_pile_up(work, session, monkeypatch):
     revised(work, session)
     monkeypatch.setattr("explorer.ui.work.PACKED_S", -1.0)

@@ -16,7 +16,7 @@ from explorer.errors import UserError
 from explorer.hunt_request import run_of_hunt
 from explorer.recorded import RecordedRun, recorded_runs
 from explorer.records import Trace
-from explorer.store import TRAJECTORY_FILE, load_run, run_folder
+from explorer.store import TRAJECTORY_FILE, load_run, run_folder, without_place
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ class Opened:
         """Embeddings (steps+1, M, hidden), or None where the run came without them."""
         if not (self.folder / TRAJECTORY_FILE).is_file():
             return None
-        return load_run(self.folder)[1]
+        try:
+            return load_run(self.folder)[1]
+        except UserError as error:
+            raise without_place(error, self.folder, self.id) from error
 
 
 def open_run(run_id: str, runs_dir: Path) -> Opened:
@@ -63,7 +66,10 @@ def open_run(run_id: str, runs_dir: Path) -> Opened:
         folder = run_of_hunt(runs_dir, run_id)
     if folder is None:
         raise UserError(f"There is no run {run_id} here: it was made elsewhere, or its folder was removed.")
-    trace, _ = load_run(folder, with_trajectory=False)
+    try:
+        trace, _ = load_run(folder, with_trajectory=False)
+    except UserError as error:
+        raise without_place(error, folder, run_id) from error
     return Opened(run_id, trace, folder)
 
 

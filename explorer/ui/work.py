@@ -44,6 +44,8 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 REDRAW_S = 0.15
 # What lays the revision anew, and is done before long.
 CHOICES = ("pick", "split")
+# A chat template may name the day: a prompt of another one can be a little longer.
+SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
 PACKED_S = 600.0
 
@@ -232,14 +234,23 @@ class Work:
     def open(self, session: Session, run_id: str) -> Iterator[Screen]:
         """Show a run from disk: a recorded one, or one of the folder of runs. A live one of this page stays on disk."""
         self.show(session, open_run(run_id, self.runs_dir))
-        yield Screen(**self.drawing.all(session), settings=session.opened.trace, notice=None, ending=None, busy="")
+        try:
+            views = self.drawing.all(session)
+        except Exception:
+            session.opened = None  # what can't be drawn would fail again with all that comes
+            raise
+        yield Screen(**views, settings=session.opened.trace, notice=None, ending=None, busy="")
 
     def bring(self, session: Session, files: Sequence[Path]) -> Iterator[Screen]:
         """Show a run that somebody brought as a zip or as its files; it is kept in the folder of runs."""
         self.limits.check_runs(session.begun)
         session.begun += 1
         folder = import_run(files, self.runs_dir)
-        yield from self.open(session, folder.name)
+        try:
+            yield from self.open(session, folder.name)
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)  # nobody could open it later either
+            raise
         session.made.insert(0, (folder.name, session.opened.title))
         yield Screen(notice=info("The run is open. It was copied into this explorer's folder of runs."))
 
@@ -319,9 +330,13 @@ class Work:
             opened = session.opened
             if session.stop.is_set():
                 raise UserError("Stopped before the model was there; the run is as it was.")
-            if opened.trace.split is not None:
-                self.limits.check_prefix(len(opened.trace.split.prefix_token_ids))
-            session.run = Run.reopen(self.host.need(name), opened.trace, opened.trajectory())
+            self.limits.check_again(opened.trace)
+            model = self.host.need(name)
+            # The question's length is bounded, and a prompt that is longer than it makes one was not made of it.
+            made = len(model.prompt(opened.trace.problem.question).token_ids)
+            if len(opened.trace.prompt.token_ids) > made + SPARE_TOKENS:
+                raise UserError("The prompt of this run is not its question's: use an undamaged copy of it.")
+            session.run = Run.reopen(model, opened.trace, opened.trajectory())
             session.run_id, session.opened = new_run_id(opened.trace), None
         return session.need_run()
 

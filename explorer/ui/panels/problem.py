@@ -87,7 +87,7 @@ def events(page: Page) -> None:
     def upload(path: str, request: gr.Request):
         session = page.session(request)
         try:
-            problems = read_problems(Path(path))
+            problems = read_problems(Path(path), page.limits.problems, page.limits.checking)
         except Exception as error:
             return gr.skip(), gr.skip(), gr.skip(), warning(describe(error))
         session.problems = problems
