@@ -10,6 +10,7 @@ import json
 import re
 
 from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import TimeoutError as TooLate
 
 # The stage hangs its state on its own element, for tests and for nobody else.
 STAGE = "document.querySelector('[data-view=stage]')?.parentElement.lrStage"
@@ -117,8 +118,20 @@ def wait_for_stage(page: Page, condition: str) -> dict:
     """Until a JavaScript condition over the payload `p` and the point `j` holds; returns the payload."""
     found = f"const s = {STAGE}; const p = s?.stage.payload; const j = s?.point();"
     # Not at every frame: looking costs time that the page needs.
-    page.wait_for_function(f"() => {{ {found} return Boolean(p && ({condition})); }}", polling=50)
+    try:
+        page.wait_for_function(f"() => {{ {found} return Boolean(p && ({condition})); }}", polling=50)
+    except TooLate as error:
+        raise AssertionError(f"never came: {condition}\n{_as_it_stands(page)}") from error
     return payload(page)
+
+
+def _as_it_stands(page: Page) -> str:
+    """What a person would see, for a test that waited in vain."""
+    stage = page.evaluate(f"""() => {{ const s = {STAGE}, p = s?.stage.payload; return p ? {{
+        run: p.run_id, status: p.status, live: p.live, steps: p.steps.length, point: s.point(), waits: s.stage.waiting,
+        says: p.message}} : null; }}""")
+    notices = [text for text in page.locator(".lr-notice, .toast-body").all_inner_texts() if text.strip()]
+    return f"stage: {stage}\nnotices: {notices}\naddress: {page.url}"
 
 
 def sideways(page: Page) -> int:
