@@ -19,11 +19,13 @@ from torch import Tensor
 
 from explorer import bench_process
 from explorer.bench_case import MEGABYTE, Bench, Growth, Limit, Row, ends_known, rollouts_of_set, sampled
+from explorer.bench_reference import random_network
 from explorer.errors import UserError
 from explorer.frank_wolfe import linear_minimisation, nearest_rows, plain_products
 from explorer.kernels import products
+from explorer.model import LanguageModel
 from explorer.problems import load_bank
-from explorer.records import Prompt, SamplingConfig, Split
+from explorer.records import Anchor, Prompt, RevisionConfig, SamplingConfig, Split
 from explorer.revise import RevisionObjective, revise, revise_together
 
 AGREES_WITHIN = 1e-4  # float32, relative; narrower formats are reported only
@@ -64,8 +66,9 @@ def work(bench: Bench, objectives: Sequence[RevisionObjective], prefixes: Sequen
         answer, failed = objective.anchor.answer_span, len(objective.continuation)
         read = 2 * prefix + answer[1] - 1 + failed - 1
         backward += read
-        # One alone: the products of the prefix are done once for both branches.
-        forward += read - (prefix if len(objectives) == 1 and bench.model.fast and bench.model.packed else 0)
+        # As a pair, one alone or each on a processor: the products of the prefix are done once for both branches.
+        paired = bench.model.packed and (len(objectives) == 1 or bench.model.device.type == "cpu")
+        forward += read - (prefix if paired and bench.model.fast else 0)
         scored += answer[1] - answer[0] + failed
     return 2 * bench.reference.linear_weights() * (forward + backward) + 4 * bench.reference.head_weights() * scored
 
@@ -318,9 +321,12 @@ def growth_of_prefix(bench: Bench, table: Growth) -> Growth:
     return table
 
 
+LAYERS_OF_RANDOM = 4
+
+
 def growth_of_vocabulary(bench: Bench, table: Growth, hidden: int = 576, positions: int = 32) -> Growth:
-    """Oracle and projection against the number of rows, on random rows."""
-    table.columns = ("rows", "ours, ms", "plain, ms", "ratio")
+    """Oracle and projection against the number of rows, on random rows; and a whole step of a small random model."""
+    table.columns = ("rows", "ours, ms", "plain, ms", "ratio", "whole step, ms")
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(positions, hidden, generator=generator)
     for count in bench.sizes.vocabularies:
@@ -338,9 +344,30 @@ def growth_of_vocabulary(bench: Bench, table: Growth, hidden: int = 576, positio
             return 1
 
         fast, slow = (statistics.median(times) * 1e3 for times in bench.interleaved(ours, plain, bench.sizes.repeats))
-        table.rows.append((count, fast, slow, slow / fast))
-    table.note = f"hidden {hidden}, {positions} positions; plain: torch's product, norms worked out each time"
+        table.rows.append((count, fast, slow, slow / fast, step_of_random(bench, count, hidden, positions)))
+    table.note = (
+        f"hidden {hidden}, {positions} positions; plain: torch's product, norms worked out each time; the whole step "
+        f"is of a random model of {LAYERS_OF_RANDOM} layers with so many tokens, 32 failed ones scored"
+    )
     return table
+
+
+def step_of_random(bench: Bench, vocab_size: int, hidden: int, positions: int) -> float:
+    """Milliseconds of a revision step of a random model with so many tokens, the median."""
+    shape = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": LAYERS_OF_RANDOM}
+    network = random_network({**shape, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": vocab_size})
+    model = LanguageModel(network, bench_process.NoTokenizer(vocab_size), id="random")
+    ids = torch.arange(3, 3 + 16 + positions + 32).remainder(vocab_size).tolist()
+    split = Split(
+        rollout=0,
+        prefix_token_ids=tuple(ids[16 : 16 + positions]),
+        continuation_token_ids=tuple(ids[16 + positions :]),
+    )
+    anchor = Anchor(text="", token_ids=tuple(ids[:4]), answer_span=(2, 4))
+    objective = RevisionObjective(model, model.read(ids[:16]), anchor, split.continuation_token_ids, RevisionConfig())
+    steps = revise(model, objective, split)
+    next(steps)
+    return statistics.median(bench.seconds(lambda: len(next(steps)[:1])) for _ in range(bench.sizes.batches)) * 1e3
 
 
 def growth_of_rows(bench: Bench, table: Growth) -> Growth:

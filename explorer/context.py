@@ -187,7 +187,7 @@ class Context:
         ends = [len(rows) - first for rows, _ in branches]
         return [row[end - keep : end] for row, end, (_, keep) in zip(logits, ends, branches, strict=True)]
 
-    def extend_apart(self, branches: Sequence[tuple[Tensor, int]], same: int = 0) -> list[Tensor]:
+    def extend_apart(self, branches: Sequence[tuple[Tensor, int]], same: int = 0) -> Tensor:
         """Read two branches in one pass, each as if it alone followed this one-row context; the context is spent.
 
         Args:
@@ -195,7 +195,7 @@ class Context:
             same: so many of the first embeddings are the same numbers in both; products are then done once for both.
 
         Returns:
-            one (kept, vocab_size) float32 tensor for each. Needs a cache without sliding windows.
+            (kept of both, vocab_size) float32, the first branch's rows first. Needs a cache without sliding windows.
 
         Raises:
             ValueError: this context has no cache, or one that a mask of ours does not suit.
@@ -220,10 +220,10 @@ class Context:
         others = torch.cat([torch.arange(total - same, total), torch.arange(len(one), total - same)])
         kept = torch.cat([torch.arange(len(one) - keep_one, len(one)), others[len(other) - keep_other :]])
         with self._model.twins.of(total, same):
-            logits = self._model.forward(
+            # Squeezed, not picked: on the way back the one is free, the other fills a tensor of all logits with zeros.
+            return self._model.forward(
                 rows.to(dtype)[None], self._cache, kept.to(device), mask[None, None], (place + self.length)[None]
-            )[0]
-        return list(logits.split([keep_one, keep_other]))
+            ).squeeze(0)
 
 
 class SideBySide:

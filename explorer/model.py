@@ -26,7 +26,7 @@ from torch import Tensor
 from explorer.context import Context, GrowingLayer
 from explorer.errors import UserError
 from explorer.fingerprint import fingerprint
-from explorer.kernels import FastLinear, Twins, use_fast_products
+from explorer.kernels import FastLinear, MeanLosses, Twins, use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
 
 # Embedding rows computed at once when V is not simply the weight matrix.
@@ -265,7 +265,7 @@ class LanguageModel:
             context = Context(self, self._read_cached(rows[None, :4]), None, rows[None, 4:5], 4)
             alone = [context.fork().extend(inputs[None], keep)[0] for inputs, keep in branches]
             try:
-                together = context.fork().extend_apart(branches, same=3)
+                together = context.fork().extend_apart(branches, same=3).split([keep for _, keep in branches])
             except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
                 return False
         return all(
@@ -481,18 +481,24 @@ class LanguageModel:
                 first, *others = group
                 # The two branches of one passage, whose prefix is the same numbers.
                 same = len(passages[first // 2].prefix) if first % 2 == 0 and others == [first + 1] else 0
-                logits = self._read_branches(context, [(m.inputs, len(m.targets)) for m in members], same)
-                values = [
-                    torch.nn.functional.cross_entropy(row, torch.as_tensor(member.targets, device=self.device))
-                    for row, member in zip(logits, members, strict=True)
-                ]
-                given = [None] * len(values)
+                values = self._mean_losses(context, members, same)
+                given = [None] * len(group)
                 if gradients:
-                    given = torch.autograd.grad(sum(values), [member.point for member in members])
-                for index, value, gradient in zip(group, values, given, strict=True):
-                    found[index] = (float(value.detach()), gradient)
+                    given = torch.autograd.grad(values.sum(), [member.point for member in members])
+                for index, value, gradient in zip(group, values.tolist(), given, strict=True):
+                    found[index] = (value, gradient)
         pairs = zip(found[::2], found[1::2], strict=True)
         return [Losses(toward, away, to, off) for (toward, to), (away, off) in pairs]
+
+    def _mean_losses(self, context: Context, members: Sequence[Branch], same: int) -> Tensor:
+        """(branches,) mean cross-entropy of each branch's targets, in nats; differentiable."""
+        asked = [(member.inputs, len(member.targets)) for member in members]
+        targets = [torch.as_tensor(member.targets, device=self.device) for member in members]
+        if len(members) == 2 and self.packed:  # in one piece, as they come
+            logits = context.fork().extend_apart(asked, same)
+            return MeanLosses.apply(logits, torch.cat(targets), tuple(map(len, targets)))
+        rows = zip(self._read_branches(context, asked, same), targets, strict=True)
+        return torch.cat([MeanLosses.apply(logits, wanted, (len(wanted),)) for logits, wanted in rows])
 
     @torch.no_grad()
     def log_probability(self, context: Context, prefix: Tensor, ids: Sequence[int], scored: int) -> float:
@@ -557,7 +563,7 @@ class LanguageModel:
             ((inputs, keep),) = branches
             return [context.fork().extend(inputs[None], keep)[0]]
         if len(branches) == 2 and self.packed:
-            return context.fork().extend_apart(branches, same)
+            return list(context.fork().extend_apart(branches, same).split([keep for _, keep in branches]))
         return context.fork(len(branches)).extend_rows(branches)
 
     # -- sampling ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-# Software drawing, so that WebGL works on machines without a graphics card; and only WebGL by it: Debian's launcher asks
+# Software drawing, so that WebGL works on machines without a graphics card; and WebGL alone: Debian's launcher asks
 # for the page to be drawn by the graphics card as well, which then is the processor, at twice the time.
 ARGUMENTS = (
     "--no-sandbox",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from explorer.kernels import FastLinear, use_fast_products
+from explorer.kernels import FastLinear, MeanLosses, use_fast_products
 from explorer.model import NUCLEUS_ROWS, draw
 
 
@@ -36,6 +36,50 @@ def test_products_and_gradients_equal_torchs_own(make, rows):
             assert torch.allclose(network(x), y, rtol=1e-5, atol=1e-5)
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_way_back_has_copies_of_its_own_where_all_fit_and_from_its_first_use_on(monkeypatch):
+    size = 96 * 160 * 4
+    for most, copied in ((2 * size, True), (2 * size - 1, False)):
+        monkeypatch.setattr("explorer.kernels.BOTH_BYTES", most)
+        _, swapped = pair(nn.Linear(96, 160, bias=False))
+        layer = swapped[0]
+        with torch.no_grad():
+            swapped(torch.randn(3, 96))
+        assert layer._transposed is None, "who only samples pays nothing"
+        for factor in (1.0, 2.0):  # weights that were changed in place, as a training's sampler has them
+            point = torch.randn(3, 96, requires_grad=True)
+            (gradient,) = torch.autograd.grad(swapped(point).sum(), point)
+            assert torch.allclose(gradient, layer.matrix.sum(0).expand(3, -1), rtol=1e-4, atol=1e-4), factor
+            assert (layer._transposed.layout is torch._mkldnn) == copied
+            with torch.no_grad():
+                layer.weight.mul_(2.0)
+            layer.renew()
+
+
+@pytest.mark.parametrize("counts", [(66,), (2, 64), (1, 1, 3)])
+def test_mean_losses_and_their_gradient_are_the_textbooks(counts):
+    """Against float64 cross-entropies, group by group; also where the groups do not count alike."""
+    generator = torch.Generator().manual_seed(0)
+    rows = sum(counts)
+    logits = 4 * torch.randn(rows, 5_000, generator=generator)
+    targets = torch.randint(0, 5_000, (rows,), generator=generator)
+    weights = torch.arange(1.0, len(counts) + 1)
+    plain, point = logits.double().requires_grad_(), logits.clone().requires_grad_()
+    expected = torch.stack(
+        [
+            torch.nn.functional.cross_entropy(part, wanted)
+            for part, wanted in zip(plain.split(counts), targets.split(counts), strict=True)
+        ]
+    )
+    found = MeanLosses.apply(point, targets, counts)
+    assert torch.allclose(found.double(), expected, atol=5e-6)
+    for factor in (torch.ones(len(counts)), weights):
+        (a,) = torch.autograd.grad((found * factor).sum(), point, retain_graph=True)
+        (b,) = torch.autograd.grad((expected * factor).sum(), plain, retain_graph=True)
+        assert torch.allclose(a.double(), b, atol=1e-7)
+    assert torch.equal(point.detach(), logits), "what it was given stays"
+    assert torch.equal(MeanLosses.apply(logits, targets, counts), found.detach())
 
 
 def test_parameters_stay_so_that_tied_weights_stay_tied():
