@@ -41,6 +41,10 @@ class Limits(BaseModel):
         else:
             self._within(what.steps, self.steps, "{0} steps were asked for", "choose fewer")
 
+    def check_step(self, step: int) -> None:
+        """Raises `UserError` for a single step beyond the steps that are allowed."""
+        self._within(step, self.steps, "This would be step {0}", "start over, or choose another rollout")
+
     def check_prefix(self, tokens: int) -> None:
         """Raises `UserError` for a prefix of more tokens than are allowed."""
         self._within(tokens, self.prefix, "The prefix has {0} tokens", "cut it earlier")

@@ -583,6 +583,10 @@ def test_limits_hold_wherever_the_settings_come_from(llama, tmp_path, session):
     act(work, session, "cut", work.cut(session, session.chosen, 5, "custom", CONFIG), on_model=False)
     many = act(work, session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 4}), one=False))
     assert many.notice["text"] == "4 steps were asked for and this page allows 3: choose fewer."
+    act(work, session, "play", work.revise(session, CONFIG, one=False))
+    further = act(work, session, "step", work.revise(session, CONFIG, one=True))
+    assert further.notice["text"].startswith("This would be step 4 and this page allows 3: start over")
+    assert len(further.stage["steps"]) == 3
     act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     third = act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     assert third.notice["text"].startswith("This visit has made 2 runs")

@@ -400,6 +400,8 @@ class Work:
         run.plan(config.steps)
         taken = len(run.steps)
         until = taken + 1 if one else max(config.steps, taken)
+        if one:
+            self.limits.check_step(until)
         yield Screen(stage=self.drawing.stage(session, "running"), notice=notice, busy="revision")
         for _ in run.revise(until, session.stop.is_set):
             yield Screen(stage=self.drawing.stage(session, "running"))
