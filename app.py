@@ -76,9 +76,11 @@ def main() -> None:
         )
         from explorer.ui.app import build
         from explorer.ui.janitor import Janitor
+        from explorer.ui.shield import within
 
-        demo, launch, page = build(settings, gpu)
-        if warning := open_door(options.host or os.environ.get("GRADIO_SERVER_NAME", ""), settings):
+        host = options.host or os.environ.get("GRADIO_SERVER_NAME", "")
+        demo, launch, page = build(settings, gpu, at_home=not host or within(host))
+        if warning := open_door(host, settings):
             print(warning, file=sys.stderr, flush=True)
         page.host.request(settings.model)
         if settings.kept_hours:

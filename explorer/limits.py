@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from explorer.errors import UserError
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Trace
+from explorer.store import MAX_STEPS
 
 
 class Limits(BaseModel):
@@ -24,7 +25,7 @@ class Limits(BaseModel):
     question: int = Field(8_000, ge=1, description="Characters of a question.")
     rollouts: int = Field(64, ge=1, description="Rollouts N, and continuations of one start.")
     tokens: int = Field(1024, ge=8, description="New tokens of a rollout.")
-    steps: int = Field(200, ge=1, description="Steps K of a revision.")
+    steps: int = Field(200, ge=1, le=MAX_STEPS, description="Steps K of a revision.")
     prefix: int = Field(4096, ge=1, description="Tokens of a prefix.")
     upload: int = Field(512, ge=1, description="Megabytes of a file brought to the page.")
     problems: int = Field(100_000, ge=1, description="Rows of a problem file.")
@@ -55,7 +56,7 @@ class Limits(BaseModel):
         if trace.split is None or trace.anchor is None:
             return
         self.check_prefix(len(trace.split.prefix_token_ids))
-        anew = "sample rollouts anew"
+        anew = "sample rollouts anew, or set LATENTREVISE_LIMITS where the page is yours"
         longest = len(trace.split.continuation_token_ids)
         self._within(longest, self.tokens, "The failed continuation has {0} tokens", anew)
         self._within(len(trace.anchor.token_ids), self.tokens, "Connector and answer have {0} tokens", anew)

@@ -16,7 +16,6 @@ import glob
 import io
 import itertools
 import json
-import lzma
 import os
 import re
 import secrets
@@ -42,13 +41,12 @@ TRACE_FILE = "trace.json"
 TRAJECTORY_FILE = "trajectory.safetensors"
 # A trace of 512 positions × 200 steps is about 10 MB; anything near this limit is not one of ours.
 MAX_TRACE_BYTES = 256 * 2**20
-# A step at a time may go past the 200 that are planned at most.
-MAX_STEPS = 400
-# Of a run that is brought. Lists and objects of JSON take up to thirty times their bytes in memory, so that their
-# number is bounded too: 512 positions × 200 steps are 0.7 million values.
-MAX_BROUGHT_TRACE_BYTES = 32 * 2**20
-MAX_BROUGHT_VALUES = 2 * 10**6
-MAX_BROUGHT_TRAJECTORY_BYTES = 256 * 2**20
+# Whatever a page's limits are, see `limits.py`.
+MAX_STEPS = 1_000
+# Of a run that is brought, for each megabyte that a page takes in: bytes of its trace, values of it, bytes of its
+# trajectory. Lists and objects of JSON take up to thirty times their bytes in memory, so that their number is bounded
+# too. On a public page, 64 MB, that is 32 MB and 2 million values; 512 positions × 200 steps are 0.7 million.
+TRACE_BYTES, TRACE_VALUES, TRAJECTORY_BYTES = 2**19, 31_250, 4 * 2**20
 TRAJECTORY_HEADER_BYTES = 2**16
 MAX_ZIP_ENTRIES = 100
 # Their directory in the zip; the names are ours and short.
@@ -70,18 +68,13 @@ def new_run_id(trace: Trace) -> str:
 
 
 def run_folder(root: Path, run_id: str) -> Path:
-    """The folder of a run id under root. Raises `UserError` for an id that could leave root, by its name or as a
-    link."""
+    """The folder of a run id under root. Raises `UserError` for an id that could leave root.
+
+    A link is followed: nobody but who may write there can have put it there, to keep large runs on another disk.
+    """
     if not _ID.fullmatch(run_id):
         raise UserError(f"{run_id[:60]!r} is not a run's name: use the name of a folder that the explorer wrote.")
-    folder = root / run_id
-    try:
-        inside = folder.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a link to itself
-        inside = False
-    if not inside:
-        raise UserError(f"{run_id!r} is a link that leads out of its folder: put the run itself there.")
-    return folder
+    return root / run_id
 
 
 def need_writable(root: Path) -> None:
@@ -269,7 +262,7 @@ def inconsistency(trace: Trace) -> str | None:
     return None
 
 
-def import_run(files: Sequence[Path], root: Path) -> Path:
+def import_run(files: Sequence[Path], root: Path, upload: int = 512) -> Path:
     """Take in a run that somebody brought: its zip (as `zip_run` makes it), or its trace.json with or without
     trajectory.safetensors.
 
@@ -278,6 +271,7 @@ def import_run(files: Sequence[Path], root: Path) -> Path:
     Args:
         files: what was brought; file names as the person's machine had them.
         root: the folder of runs; the run is written into it under a new name.
+        upload: megabytes that the page takes in at once; what these may unpack to follows from it.
 
     Returns:
         the new run's folder.
@@ -287,17 +281,17 @@ def import_run(files: Sequence[Path], root: Path) -> Path:
     """
     with _TAKING_IN, tempfile.TemporaryDirectory(prefix="latentrevise-") as name:
         inside = Path(name)
-        _take(files, TRACE_FILE, inside, MAX_BROUGHT_TRACE_BYTES)
+        _take(files, TRACE_FILE, inside, min(upload * TRACE_BYTES, MAX_TRACE_BYTES))
         if not (inside / TRACE_FILE).is_file():
             raise UserError(f"This is no run: bring a run's folder that holds {TRACE_FILE}, or its zip.")
         content = (inside / TRACE_FILE).read_bytes()
-        if sum(map(content.count, (b"[", b"{", b","))) > MAX_BROUGHT_VALUES:
-            raise UserError(f"{TRACE_FILE} holds more values than any of ours: it was not read.")
+        if sum(map(content.count, (b"[", b"{", b","))) > upload * TRACE_VALUES:
+            raise UserError(f"{TRACE_FILE} holds more than {upload * TRACE_VALUES:,} values: it was not read.")
         del content
         try:
-            trace, trajectory = load_run(inside, with_trajectory=False)
+            trace, trajectory = _loaded(inside, False)  # nobody else writes there: one look is enough
             if trace.split is not None:
-                _take(files, TRAJECTORY_FILE, inside, _most_bytes(trace))
+                _take(files, TRAJECTORY_FILE, inside, min(_trajectory_bytes(trace), upload * TRAJECTORY_BYTES))
                 if (inside / TRAJECTORY_FILE).is_file():
                     trajectory = _load_trajectory(inside, trace)
         except UserError as error:
@@ -311,10 +305,14 @@ def without_place(error: UserError, folder: Path, name: str = "") -> UserError:
     return UserError(str(error).replace(f"{folder}{os.sep}", f"{name}/" if name else "").replace(str(folder), name))
 
 
-def _most_bytes(trace: Trace) -> int:
+def _trajectory_bytes(trace: Trace) -> int:
     """How large the trajectory of a brought run can be."""
     values = (len(trace.steps) + 1) * len(trace.split.prefix_token_ids) * trace.model.hidden_size
-    return min(4 * values + TRAJECTORY_HEADER_BYTES, MAX_BROUGHT_TRAJECTORY_BYTES)
+    return 4 * values + TRAJECTORY_HEADER_BYTES
+
+
+def _too_large(name: str, most: int, where: str = "") -> UserError:
+    return UserError(f"{name}{where} is larger than it can be here ({max(1, most // 2**20)} MB): it was not read.")
 
 
 def _take(files: Sequence[Path], name: str, target: Path, most: int) -> None:
@@ -325,7 +323,7 @@ def _take(files: Sequence[Path], name: str, target: Path, most: int) -> None:
             _unpack(file, name, target / name, most)
         elif file.name == name:
             if file.stat().st_size > most:
-                raise UserError(f"{name} is larger than any of ours: it was not read.")
+                raise _too_large(name, most)
             shutil.copyfile(file, target / name)
 
 
@@ -357,22 +355,25 @@ def _unpack(archive: Path, name: str, target: Path, most: int) -> None:
                 return
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise UserError(f"{name} in this zip is a link: pack the file itself.")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Of the others a few bytes become gigabytes before the first of them can be counted.
+                raise UserError(f"{name} in this zip is packed in an unusual way: pack the folder as zips usually are.")
             with packed.open(entry) as source, target.open("wb") as out:
                 # The size that a zip states can be a lie: what is read is counted.
                 while part := source.read(2**16):
                     if out.tell() + len(part) > most:
-                        raise UserError(f"{name} in this zip is larger than any of ours: it was not read.")
+                        raise _too_large(name, most, " in this zip")
                     out.write(part)
     except _DAMAGED as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's, not the zip's
             raise
         raise UserError("This zip is damaged or locked: use a whole copy of it.") from error
 
 
-# What zipfile and its four ways of unpacking raise on bytes that nobody packed, and RuntimeError on encrypted ones; of
-# bz2 it is an OSError.
+# What zipfile raises on bytes that nobody packed (an OSError where it is sent to a place before the file's beginning),
+# and RuntimeError on encrypted ones.
 _DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, ValueError, OverflowError, NotImplementedError, RuntimeError, OSError),
 )
 

@@ -55,7 +55,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 def test_what_a_killed_process_left_goes_too_but_not_what_is_being_saved(tmp_path):
     gone, torn, replaced, saving = (
-        tmp_path / name for name in (".a.gone", ".b.0f3a1b2c.tmp", ".b.old", ".c.11aa22bb.tmp")
+        tmp_path / f".20260101-120000-{name}" for name in ("a.gone", "b.0f3a1b2c.tmp", "b.old", "c.11aa22bb.tmp")
     )
     for folder in (gone, torn, replaced, saving):
         folder.mkdir()
@@ -65,7 +65,9 @@ def test_what_a_killed_process_left_goes_too_but_not_what_is_being_saved(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [saving.name]
 
 
-@pytest.mark.parametrize("name", [".git", ".huggingface", ".venv", ".cache.tmp", ".gone"])
+@pytest.mark.parametrize(
+    "name", [".git", ".huggingface", ".venv", ".cache.tmp", ".gone", ".config.old", ".vscode.gone"]
+)
 def test_hidden_folders_of_others_stay(tmp_path, name):
     """The folder of runs may be a disk that other programs use as well."""
     foreign = tmp_path / name

@@ -264,13 +264,13 @@ def test_what_is_no_run_is_refused_in_a_sentence_without_a_path(folder, tmp_path
             store.import_run(files, tmp_path / "taken-in")
         assert "/tmp" not in str(caught.value)
         assert str(tmp_path) not in str(caught.value)
-    monkeypatch.setattr(store, "MAX_BROUGHT_TRACE_BYTES", 1000)
+    monkeypatch.setattr(store, "TRACE_BYTES", 1000)
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("r/trace.json", b" " * 2000)
     for files in ([bomb], [folder / "trace.json"]):
-        with pytest.raises(UserError, match="larger than any of ours"):
-            store.import_run(files, tmp_path / "taken-in")
+        with pytest.raises(UserError, match="larger than it can be here"):
+            store.import_run(files, tmp_path / "taken-in", 1)
     assert not list(tmp_path.glob("taken-in/*"))
 
 
@@ -284,14 +284,14 @@ def zipped(path, method=zipfile.ZIP_DEFLATED, **files):
 
 def test_a_small_zip_can_not_take_much_memory(run, folder, tmp_path):
     raw = json.loads((folder / "trace.json").read_text())
-    many = json.dumps({**raw, "x": [[]] * store.MAX_BROUGHT_VALUES})
-    with pytest.raises(UserError, match="more values than any of ours"):
-        store.import_run([zipped(tmp_path / "many.zip", trace_json=many)], tmp_path / "in")
-    large = bytes(store._most_bytes(run.trace()) + 1)
+    many = json.dumps({**raw, "x": [[]] * 2 * store.TRACE_VALUES})
+    with pytest.raises(UserError, match="more than 62,500 values"):
+        store.import_run([zipped(tmp_path / "many.zip", trace_json=many)], tmp_path / "in", 2)
+    large = bytes(store._trajectory_bytes(run.trace()) + 1)
     archive = zipped(tmp_path / "l.zip", trace_json=json.dumps(raw), trajectory_safetensors=large)
     (tmp_path / "trajectory.safetensors").write_bytes(large)
     for files in ([archive], [folder / "trace.json", tmp_path / "trajectory.safetensors"]):
-        with pytest.raises(UserError, match=r"trajectory.safetensors .*larger than any of ours"):
+        with pytest.raises(UserError, match=r"trajectory.safetensors .*larger than it can be"):
             store.import_run(files, tmp_path / "in")
     assert not list(tmp_path.glob("in/*"))
 
@@ -307,19 +307,19 @@ def test_a_zip_of_many_files_is_refused_before_they_are_counted(tmp_path, count)
 
 
 def test_one_run_at_a_time_is_taken_in(folder, tmp_path, monkeypatch):
-    inside, most, load = [], [], store.load_run
+    inside, most, take = [], [], store._take
 
     def slow(*args, **kwargs):
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.05)
         inside.pop()
-        return load(*args, **kwargs)
+        return take(*args, **kwargs)
 
-    monkeypatch.setattr(store, "load_run", slow)
+    monkeypatch.setattr(store, "_take", slow)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: store.import_run([folder / "trace.json"], tmp_path / "in"), range(3)))
-    assert most == [1, 1, 1]
+    assert set(most) == {1}
 
 
 def test_a_link_in_a_zip_is_not_followed(folder, tmp_path):
@@ -331,16 +331,18 @@ def test_a_link_in_a_zip_is_not_followed(folder, tmp_path):
         store.import_run([tmp_path / "link.zip"], tmp_path / "in")
 
 
-def test_a_link_out_of_the_folder_of_runs_is_no_run(folder, tmp_path):
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_to_gigabytes_before_it_can_be_counted_is_not_unpacked(folder, tmp_path, method):
+    archive = zipped(tmp_path / "one.zip", method, trace_json=(folder / "trace.json").read_bytes())
+    with pytest.raises(UserError, match="packed in an unusual way"):
+        store.import_run([archive], tmp_path / "in")
+
+
+def test_a_run_that_its_operator_keeps_on_another_disk_is_one(run, folder, tmp_path):
     root = tmp_path / "served"
     root.mkdir()
     (root / "out").symlink_to(folder, target_is_directory=True)
-    (root / "round").symlink_to(root / "round")
-    for name in ("out", "round"):
-        with pytest.raises(UserError, match="a link that leads out"):
-            store.run_folder(root, name)
-    (tmp_path / "linked").symlink_to(folder.parent, target_is_directory=True)
-    assert store.run_folder(tmp_path / "linked", "one") == tmp_path / "linked" / "one", "the whole folder may be one"
+    assert store.load_run(store.run_folder(root, "out"))[0] == run.trace()
 
 
 def test_numbers_that_no_file_can_hold_are_refused_and_leave_nothing(folder, tmp_path):
@@ -389,10 +391,9 @@ def test_the_first_of_a_million_errors_is_said_at_once(folder):
     path = folder / "trace.json"
     raw = json.loads(path.read_text())
     path.write_text(json.dumps({**raw, "prompt": {**raw["prompt"], "token_ids": ["a"] * 10**6}}))
-    begun = time.monotonic()
-    with pytest.raises(UserError, match=r"prompt\.token_ids\.0"):
+    with pytest.raises(UserError, match=r"prompt\.token_ids\.0") as said:
         store.load_run(folder, with_trajectory=False)
-    assert time.monotonic() - begun < 10  # all of them: a gigabyte, and 16 s
+    assert said.value.__cause__.error_count() == 1, "all of them take a gigabyte"
 
 
 @pytest.mark.parametrize(

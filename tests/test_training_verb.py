@@ -302,6 +302,32 @@ def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(pl
     assert files.finished(out)
 
 
+def test_a_stopped_grpo_goes_on_with_its_prompts_also_those_that_no_rescue_belongs_to(place, tmp_path, capsys):
+    """Of its rows only rescued ones short enough are kept; its prompts are those of all."""
+    from explorer.training.watch import Watch
+
+    runs, out = tmp_path / "runs", tmp_path / "t"
+    shutil.copytree(place / "runs", runs)
+    trace, trajectory = load_run(runs / "run-2")
+    save_run(trace.model_copy(update={"after": ()}), trajectory, runs / "run-2")  # own rollouts alone
+    given = ["train", "grpo", "--runs", runs, "--model", place / "tiny", "--out", out, *SMALL, "--traces", "both"]
+    given += ["--group", 2, "--held-out-count", 0, "--batch", 1]
+    plain = Watch.on_step_end
+
+    def stopping(self, args, state, control, **kwargs):
+        self.stop.set()
+        return plain(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", stopping)
+        assert verb(*given) == 130
+    assert {row.problem_id for row in files.read_rows(out)} == {"p0", "p1"}
+    assert [problem.id for problem in files.read_prompts(out)] == ["p0", "p1", "p2"]
+    assert verb(*given) == 0
+    assert verb(*given) == 0
+    assert "is done" in capsys.readouterr().out
+
+
 def test_groups_of_updates_that_a_kill_undid_are_forgotten(tmp_path):
     folder = tmp_path / files.CHECKPOINTS / files.COMPLETIONS
     folder.mkdir(parents=True)

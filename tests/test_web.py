@@ -210,7 +210,8 @@ def test_pages_of_other_sites_may_link_and_nothing_else():
         ("::1", "[::1]:7860", 200),
         ("127.0.0.1", "evil.example:7860", 403),
         ("127.0.0.1", "127.0.0.1.evil.example", 403),
-        ("::1", "[::1", 200),
+        ("127.0.0.1", "explorer.localhost", 200),
+        ("127.0.0.1", "0.0.0.0:7860", 200),  # an address can't be made to point elsewhere
         ("127.0.0.1", "", 403),
         ("10.0.0.7", "lab.example", 200),  # listens for others: what `open_door` warns of
     ],

@@ -4,6 +4,7 @@ or a later day needs to know lies here; nothing is asked of the process that tra
 ```
 training.json        what was asked and of which model; a folder holds one training
 data.jsonl           the rows, with exact token ids and where each comes from
+prompts.jsonl        the problems that groups are sampled of (GRPO), held-out ones of the same set among them
 questions.json       all questions that updates see, of rows and of sampled prompts
 metrics.jsonl        one line for each logged update: {"update", "seconds", …what the trainer logs}
 held-out.jsonl       one line for each look at held-out problems: {"update", "n", "correct", "texts"}
@@ -32,12 +33,12 @@ from pydantic import ValidationError
 
 from explorer.errors import UserError
 from explorer.files import modified_ns, write_atomic
-from explorer.records import ModelInfo, Record
+from explorer.records import ModelInfo, Problem, Record
 from explorer.training.request import TrainRequest
 from explorer.training.traces import TraceFilter, TrainingTrace
 
 TRAINING_FILE, DATA_FILE, METRICS_FILE, HELD_OUT_FILE = "training.json", "data.jsonl", "metrics.jsonl", "held-out.jsonl"
-QUESTIONS_FILE = "questions.json"
+PROMPTS_FILE, QUESTIONS_FILE = "prompts.jsonl", "questions.json"
 PROGRESS_FILE, RESULT_FILE = "progress.json", "result.json"
 CHECKPOINTS, MODEL, COMPLETIONS = "checkpoints", "model", "completions"
 _COMPLETION_FILE = re.compile(r"completions_(\d+)\.parquet")
@@ -105,10 +106,14 @@ def difference(a: TrainingConfig, b: TrainingConfig) -> str:
             return f"{name.replace('_', ' ')} {one} there, {other} asked"
     if a.model != b.model:
         return f"model {a.model.id} there, {b.model.id} asked"
-    return "other rows" if a.rows_sha256 != b.rows_sha256 else "other problems or another filter"
+    if a.model_path != b.model_path:
+        return "the model lies in another folder"
+    if a.rows_sha256 == b.rows_sha256:
+        return "other problems or another filter"
+    return "other rows" + (", of other folders" if a.runs_sha256 != b.runs_sha256 else "")
 
 
-def data_bytes(rows: Iterable[TrainingTrace]) -> bytes:
+def data_bytes(rows: Iterable[Record]) -> bytes:
     """Rows as JSON lines."""
     return "".join(row.model_dump_json() + "\n" for row in rows).encode()
 
@@ -118,6 +123,13 @@ def read_rows(folder: Path) -> list[TrainingTrace]:
     path = folder / DATA_FILE
     lines = path.read_bytes().splitlines() if path.exists() else ()
     return [TrainingTrace.model_validate_json(line) for line in lines]
+
+
+def read_prompts(folder: Path) -> tuple[Problem, ...]:
+    """The problems that a training samples groups of; none where it keeps none."""
+    path = folder / PROMPTS_FILE
+    lines = path.read_bytes().splitlines() if path.exists() else ()
+    return tuple(Problem.model_validate_json(line) for line in lines)
 
 
 def trained_questions(folder: Path) -> frozenset[str] | None:

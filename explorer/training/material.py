@@ -41,12 +41,13 @@ class Material:
     maker: TrainingTrace | None = None
 
 
-def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
+def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = (), begun_prompts: Sequence[Problem] = ()) -> Material:
     """Choose the rows and problems of a training. Needs no model.
 
     Args:
         asked: what on, and how.
         begun_with: the rows of the training that is gone on with; none reads the runs.
+        begun_prompts: the problems that its groups are sampled of.
 
     Raises:
         UserError: nothing to train on, or nothing that can be read; the sentence tells what was left out and why.
@@ -62,7 +63,8 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
     if request.method is Method.DPO:
         rows = _without(rows, left, lambda row: bool(row.failed_ids), "no failed rollout to set against it")
     if request.method is Method.GRPO:
-        rows = _without(rows, left, lambda row: row.origin == RESCUED, "the model’s own, which GRPO draws itself")
+        if not begun_with:
+            rows = _without(rows, left, lambda row: row.origin == RESCUED, "the model’s own, which GRPO draws itself")
         rows = _without(
             rows, left, lambda row: len(row.completion_ids) < request.max_new_tokens, "longer than a rollout"
         )
@@ -72,7 +74,9 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = ()) -> Material:
         rows = _without(
             rows, left, lambda row: len(row.prompt_ids) + _longer(row, request) < longest, "longer than --max-tokens"
         )
-    problems = _problems(asked.problems, request) if request.method is Method.GRPO else ()
+    problems: tuple[Problem, ...] = ()
+    if request.method is Method.GRPO:
+        problems = tuple(begun_prompts) or _problems(asked.problems, request)
     if request.method is Method.GRPO and not problems:
         problems = tuple(
             {

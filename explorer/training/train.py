@@ -22,7 +22,7 @@ from pathlib import Path
 from explorer.errors import UserError, describe
 from explorer.files import write_atomic
 from explorer.hunting import own_device, share, soft_interrupt
-from explorer.records import ModelInfo
+from explorer.records import ModelInfo, Problem
 from explorer.settings import Settings, read_settings
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
@@ -91,8 +91,8 @@ def train(
         raise UserError(f"{out} is a file: choose a folder for the training.")
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
-    begun_with = _begun_with(asked, out)
-    material = gather(asked, begun_with)
+    begun_with, begun_prompts = _begun_with(asked, out)
+    material = gather(asked, begun_with, begun_prompts)
     maker = material.maker
     if maker is not None and maker.model_source == "local" and not model["model"]:
         raise UserError(f"These traces are of a local model, {maker.model_id}: give its folder with --model.")
@@ -126,24 +126,24 @@ def train(
     return _trained(asked, material, out, found, settings, tell, rank)
 
 
-def _begun_with(asked: Asked, out: Path) -> list[TrainingTrace]:
-    """The rows of the training that a folder holds, if the same was asked of it; none where it keeps none.
+def _begun_with(asked: Asked, out: Path) -> tuple[list[TrainingTrace], tuple[Problem, ...]]:
+    """The rows and prompts of the training that a folder holds, if the same was asked of it; none where it keeps none.
 
     Its runs may have changed since: one was added, or an audit wrote its finding. Read again they would make another
     training, and the checkpoints would be out of reach.
     """
     try:
-        before, rows = files.read_config(out), files.read_rows(out)
+        before, rows, prompts = files.read_config(out), files.read_rows(out), files.read_prompts(out)
     except (UserError, ValueError):  # nothing there yet, or damaged: then `write_config` says so
-        return []
+        return [], ()
     there = (before.request, before.filter, before.problems, before.held_out)
     same = there == (asked.request, asked.wanted, asked.problems, asked.held_out)
-    return rows if same and before.runs_sha256 in ("", _runs_hash(asked.runs)) else []
+    return (rows, prompts) if same and before.runs_sha256 in ("", _runs_hash(asked.runs)) else ([], ())
 
 
 def _runs_hash(runs: Sequence[Path]) -> str:
     """Which folders were named, without telling where they lie: `training.json` goes with the model."""
-    return hashlib.sha256("\n".join(str(path.absolute()) for path in runs).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(str(path.resolve()) for path in runs)).encode()).hexdigest()
 
 
 def _need_asked(asked: Asked, material: Material, out: Path, found) -> None:
@@ -234,6 +234,8 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     if rank == 0:
         files.write_config(out, config)
         if not (out / files.DATA_FILE).exists():
+            if request.method is Method.GRPO:
+                write_atomic(out / files.PROMPTS_FILE, files.data_bytes(material.problems))
             write_atomic(out / files.DATA_FILE, files.data_bytes(material.rows))
         seen = {row.question for row in material.rows}
         if request.method is Method.GRPO:

@@ -51,7 +51,7 @@ class Watch(TrainerCallback):
         trained that can be left out at any time, after that update, for which nobody then waits."""
         self._begun = time.monotonic()
         # Gone on with after a kill, an adapter's model before can still be looked at; trained in full it is gone.
-        missing = all(look["update"] for look in read_looks(self.folder))
+        missing = 0 not in {look["update"] for look in read_looks(self.folder)}
         if self.look is not None and missing and (state.global_step == 0 or adapted(model)):
             self._owed = True
             if not adapted(model):

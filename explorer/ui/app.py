@@ -55,12 +55,13 @@ def greet(work: Work, session: Session) -> None:
         work.show(session, first)
 
 
-def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, dict, Page]:
+def build(settings: Settings, gpu: Callable | None = None, at_home: bool = True) -> tuple[gr.Blocks, dict, Page]:
     """Make the page.
 
     Args:
         settings: what to serve, and how.
         gpu: `spaces.GPU` where a ZeroGPU Space lends its GPU call by call.
+        at_home: whether it will listen within this machine alone.
 
     Returns:
         the Blocks, the keyword arguments for its `launch`, and the page (for shutting down).
@@ -120,7 +121,7 @@ def build(settings: Settings, gpu: Callable | None = None) -> tuple[gr.Blocks, d
     framed_by = shield.IN_A_SPACE if os.environ.get("SPACE_ID") else shield.ALONE
     password = settings.password.get_secret_value()
     middleware = [
-        Middleware(shield.Shield, open_at_home=not password and not settings.public),
+        Middleware(shield.Shield, open_at_home=at_home and not password and not settings.public),
         Middleware(web.EarlyHead, framed_by=framed_by),
     ]
     launch = dict(

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 600.0
 # How the store and `remove_old` name a run's folder while it is written, replaced or removed. The folder of runs may be
 # somebody's whole disk, with hidden folders of its own.
-OURS = re.compile(r"\..+\.(gone|old|[0-9a-f]{8}\.tmp)")
+OURS = re.compile(r"\.\d{8}-\d{6}-.+\.(gone|old|[0-9a-f]{8}\.tmp)")
 
 
 def remove_old(runs_dir: Path, keep_s: float, now: Callable[[], float] = time.time) -> list[str]:
@@ -32,7 +32,7 @@ def remove_old(runs_dir: Path, keep_s: float, now: Callable[[], float] = time.ti
 
     A run is moved aside first, so that nobody opens half of one. One that can't be removed is left for the next time.
     """
-    removed = []
+    removed, gone = [], []
     for record in sorted(runs_dir.glob(f"*/{TRACE_FILE}")):
         folder = record.parent
         with contextlib.suppress(OSError):
@@ -41,7 +41,10 @@ def remove_old(runs_dir: Path, keep_s: float, now: Callable[[], float] = time.ti
             aside = folder.with_name(f".{folder.name}.gone")
             folder.rename(aside)
             removed.append(folder.name)
-    for left in runs_dir.glob(".*"):  # moved aside just now; or what a process killed while saving has left
+            gone.append(aside)
+    for aside in gone:
+        shutil.rmtree(aside, ignore_errors=True)
+    for left in runs_dir.glob(".*"):  # what a process killed while saving or removing has left
         with contextlib.suppress(OSError):
             if left.is_dir() and not left.is_symlink() and _is_over(left, keep_s, now()):
                 shutil.rmtree(left)

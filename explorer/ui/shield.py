@@ -83,7 +83,8 @@ class Shield:
     """Turns away what the page never asks for, and puts the headers on every answer."""
 
     def __init__(self, app: ASGIApp, open_at_home: bool = False):
-        """`open_at_home`: nothing but its address keeps others out, so it is asked for by this machine's names only."""
+        """`open_at_home`: it listens within this machine and nothing else keeps others out, so it has no other names
+        than this machine's."""
         self.app, self.open_at_home = app, open_at_home
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +121,7 @@ class Shield:
         elif self.open_at_home and _renamed(scope):
             await refuse(
                 403,
-                "This explorer listens on its own machine alone and has no password: open it as http://127.0.0.1 or "
+                "This explorer listens on its own machine alone and has no password: open it as 127.0.0.1 or "
                 "localhost, or set LATENTREVISE_PASSWORD where something stands in front of it.",
             )
         elif _of_another_site(scope):
@@ -149,8 +150,14 @@ def _renamed(scope: Scope) -> bool:
     if not within(str((scope.get("server") or ("",))[0])):
         return False
     host = Headers(scope=scope).get("host", "").strip()
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return not within(name)
+    if host.startswith("["):
+        return False  # an address
+    name = host.partition(":")[0].lower().rstrip(".")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name != "localhost" and not name.endswith(".localhost")
+    return False  # addresses can't be made to point elsewhere
 
 
 def within(host: str) -> bool:

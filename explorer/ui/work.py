@@ -245,7 +245,7 @@ class Work:
         """Show a run that somebody brought as a zip or as its files; it is kept in the folder of runs."""
         self.limits.check_runs(session.begun)
         session.begun += 1
-        folder = import_run(files, self.runs_dir)
+        folder = import_run(files, self.runs_dir, self.limits.upload)
         try:
             yield from self.open(session, folder.name)
         except Exception:
