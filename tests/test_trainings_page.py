@@ -195,6 +195,12 @@ def test_runs_of_a_public_pages_visitors_are_no_source(trainings, values, monkey
     assert trainings.form()["presets"]["grpo"]["sources"] == ["recorded"]
     plan = trainings.plan({**values, "method": "grpo", "sources": ["runs"]}, "default")
     assert "Choose where the traces come from" in plan["error"]
+    # Another model than the recorded runs' is no reason that a visitor could do anything about.
+    tiny = tiny_model("llama")
+    monkeypatch.setattr(
+        trainings.host, "loading", lambda name: SimpleNamespace(state="ready", model=tiny, message="", progress=1.0)
+    )
+    assert "machine of your own" in trainings.plan(values, "default")["blocked"]
     assert plan["traces"] is None or not plan["traces"]["sample"]
 
 

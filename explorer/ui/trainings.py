@@ -171,8 +171,11 @@ class Trainings:
                 need_room(known["estimated"], folder, entry.model.device.type)
             if request.method is Method.GRPO and request.sampler is Sampler.VLLM and not installed():
                 raise UserError("vLLM is not installed here: let another sample, or install it beside a GPU.")
-            self.host.settings.need_private("train")
         except Exception as error:
+            blocked = describe(error)
+        try:  # whatever else there is to say: what a visitor can do is take the command
+            self.host.settings.need_private("train")
+        except UserError as error:
             blocked = describe(error)
         return plan_payload(ticket=ticket, blocked=blocked, **known)
 
