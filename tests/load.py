@@ -120,9 +120,9 @@ class Live:
     success: bool = False
 
 
-def memory_over(server: Server, runs: int, every: int) -> tuple[list[int], list[str]]:
-    """Visitors who come one after another, run a small loop and leave: the server's megabytes after each `every` of
-    them, and what failed."""
+def memory_over(server: Server, runs: int, every: int, whole: int = 1) -> tuple[list[int], list[str]]:
+    """Visitors who come one after another, make a run and leave, each `whole`th by a small loop, the others by rollouts
+    alone: the server's megabytes after each `every` of them, and what failed."""
     process = psutil.Process(server.process.pid)
     seen, failed = [], []
     first = Page.open(server.url, "first")
@@ -130,7 +130,7 @@ def memory_over(server: Server, runs: int, every: int) -> tuple[list[int], list[
         client = httpx.Client(timeout=600, trust_env=False)
         page = Page(server.url, client, f"loadm{number}", first.config, 0.0)
         with page.present():
-            *_, (_, last) = page.stream("lr-whole", "click", SMALL)
+            *_, (_, last) = page.stream("lr-sample" if number % whole else "lr-whole", "click", SMALL)
         if not last.get("success"):
             failed.append(f"run {number}: {json.dumps(last)[:300]}")
         page.client.close()

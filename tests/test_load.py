@@ -49,7 +49,7 @@ def test_watchers_and_players_at_once_are_all_served(serve):
 
 def test_memory_stays_flat_over_200_runs(serve):
     with serve(save_smallest) as server:
-        seen, failed = memory_over(server, RUNS, every=RUNS // 8)
+        seen, failed = memory_over(server, RUNS, every=RUNS // 8, whole=4)
         assert failed == []
         assert "Traceback" not in server.log.read_text()
     # Until the third look Gradio fills its memory of visitors (explorer/ui/app.py, REMEMBERED). What one visitor would
