@@ -115,8 +115,8 @@ class FastLinear(nn.Module):
 class MeanLosses(torch.autograd.Function):
     """Mean cross-entropies of groups of rows, their gradient worked out on the way forward.
 
-    As torch does it, a loss of 67 rows of 49,152 logits fills and copies half a dozen tensors of their size, a seventh
-    of a step; here it is one.
+    As torch does it, a loss of 67 rows of 49,152 logits fills and copies half a dozen tensors of their size; here it is
+    one. It gains little time and is ten times as exact (LOG).
     """
 
     @staticmethod

@@ -260,16 +260,10 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
     assert read[0] == read[1] > 0
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo"])
-def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(place, tmp_path, method, capsys):
-    """One run was added, one audited, one of another model: what the training began with is what it ends with."""
+def stopped_after_an_update(given) -> None:
+    """A training that is asked to stop during its first update."""
     from explorer.training.watch import Watch
 
-    runs, out = tmp_path / "runs", tmp_path / "t"
-    for name in ("run-0", "run-1"):
-        shutil.copytree(place / "runs" / name, runs / name)
-    given = ["train", method, "--runs", runs, "--model", place / "tiny", "--out", out, *SMALL, "--traces", "both"]
-    given += ["--group", 2, "--held-out-count", 0]
     plain = Watch.on_step_end
 
     def stopping(self, args, state, control, **kwargs):
@@ -279,6 +273,17 @@ def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(pl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Watch, "on_step_end", stopping)
         assert verb(*given) == 130
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(place, tmp_path, method, capsys):
+    """One run was added, one audited, one of another model: what the training began with is what it ends with."""
+    runs, out = tmp_path / "runs", tmp_path / "t"
+    for name in ("run-0", "run-1"):
+        shutil.copytree(place / "runs" / name, runs / name)
+    given = ["train", method, "--runs", runs, "--model", place / "tiny", "--out", out, *SMALL, "--traces", "both"]
+    given += ["--group", 2, "--held-out-count", 0]
+    stopped_after_an_update(given)
     rows = (out / files.DATA_FILE).read_bytes()
     said = capsys.readouterr().err
     assert ("enter no group" in said) == (method == "grpo"), "the judge finds no tiny model’s text right"
@@ -304,23 +309,13 @@ def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(pl
 
 def test_a_stopped_grpo_goes_on_with_its_prompts_also_those_that_no_rescue_belongs_to(place, tmp_path, capsys):
     """Of its rows only rescued ones short enough are kept; its prompts are those of all."""
-    from explorer.training.watch import Watch
-
     runs, out = tmp_path / "runs", tmp_path / "t"
     shutil.copytree(place / "runs", runs)
     trace, trajectory = load_run(runs / "run-2")
     save_run(trace.model_copy(update={"after": ()}), trajectory, runs / "run-2")  # own rollouts alone
     given = ["train", "grpo", "--runs", runs, "--model", place / "tiny", "--out", out, *SMALL, "--traces", "both"]
     given += ["--group", 2, "--held-out-count", 0, "--batch", 1]
-    plain = Watch.on_step_end
-
-    def stopping(self, args, state, control, **kwargs):
-        self.stop.set()
-        return plain(self, args, state, control, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", stopping)
-        assert verb(*given) == 130
+    stopped_after_an_update(given)
     assert {row.problem_id for row in files.read_rows(out)} == {"p0", "p1"}
     assert [problem.id for problem in files.read_prompts(out)] == ["p0", "p1", "p2"]
     assert verb(*given) == 0

@@ -185,7 +185,7 @@ class Hunts:
             _progress_files(folder),
             other=running if running and (job is None or running.id != job.id) else None,
             other_hunt=at_work,
-            unfinished=_behind(job, folder, jobs) if folder else None,
+            unfinished=_unfinished_hunt(job, folder, jobs) if folder else None,
             rows=len(results),
             mark=mark,
             beat=next(self._beat),
@@ -255,7 +255,7 @@ def _job_of(folder: Path, jobs: Sequence[Job]) -> Job | None:
     return job
 
 
-def _behind(job: Job | None, folder: Path, jobs: Sequence[Job]) -> Job | None:
+def _unfinished_hunt(job: Job | None, folder: Path, jobs: Sequence[Job]) -> Job | None:
     """The hunt's own job, where an audit that broke off is on show and the hunt is not finished."""
     if job is None or job.kind != "audit" or job.alive:
         return None
