@@ -4,14 +4,18 @@ report says what the figures say."""
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 
-from explorer.hunt import ProblemResult, Tally
-from explorer.records import ModelInfo, SamplingConfig
+from explorer.errors import UserError
+from explorer.hunt import HuntConfig, ProblemResult, Tally
+from explorer.records import ModelInfo, RevisionConfig, SamplingConfig
 from explorer.training import claim as module
 from explorer.training import folder as files
 from explorer.training.claim import ARMS, Claim, problems, write_problems
+from explorer.training.claim_archive import pack_hunt, take
 from explorer.training.claim_report import difference, gathered, said, write_report
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, Value, bootstrap, counted
 from explorer.training.folder import TrainingConfig
@@ -68,12 +72,13 @@ def test_every_step_is_one_of_the_apps_own_commands(tmp_path, monkeypatch):
     assert [(w.sound, w.max_leak) for w in wanted[:3]] == [(False, None), (False, None), (True, module.MAX_LEAK)]
 
 
-def evaluation(correct: dict[str, int]) -> Evaluation:
+def evaluation(correct: dict[str, int], model: ModelInfo = MODEL) -> Evaluation:
     total = sum(correct.values())
     rollouts = N * len(correct)
     return Evaluation(
-        model=MODEL,
-        problems="held",
+        model=model,
+        problems="/a/place/of/this/machine/held.jsonl",
+        questions={name: "?" for name in correct},
         sampling=SamplingConfig(n=N),
         correct=correct,
         pass_at={
@@ -85,7 +90,8 @@ def evaluation(correct: dict[str, int]) -> Evaluation:
         tokens=40.0,
         loops=counted(1, rollouts),
         cut_off=counted(2, rollouts),
-        unrelated=Value(value=2.5, low=2, high=3),
+        unrelated=bootstrap([2.0, 3.0]),
+        unrelated_each=(2.0, 3.0),
     )
 
 
@@ -101,9 +107,16 @@ def done(tmp_path):
         (path / EVALUATION_FILE).write_text(evaluation(counts).model_dump_json())
 
     keep("base", base)
-    (tmp_path / "hunt").mkdir()
+    hunt = tmp_path / "hunt"
+    (hunt / "p-1").mkdir(parents=True)
     result = ProblemResult(problem="p", before=Tally(n=16))
-    (tmp_path / "hunt" / "results-0.jsonl").write_text(result.model_dump_json() + "\n")
+    (hunt / "results-0.jsonl").write_text(result.model_dump_json() + "\n")
+    asked = HuntConfig(
+        problems="/a/place/of/this/machine/train.jsonl", model=MODEL, sampling=SamplingConfig(), config=RevisionConfig()
+    )
+    (hunt / "hunt.json").write_text(asked.model_dump_json())
+    (hunt / "p-1" / "trace.json").write_text("{}")
+    (hunt / "p-1" / "trajectory.safetensors").write_bytes(b"vectors")
     for seed in (0, 1):
         for name, counts in (("rft", base), ("rft-rescued", better)):
             keep(f"{name}-{seed}", counts)
@@ -125,7 +138,9 @@ def test_figures_are_counted_problem_by_problem(done):
     assert arm["of_zero_hit"] == 16
     assert arm["lost"] == [0, 0]
     assert arm["pass_at_1"]["value"] == pytest.approx(12 * 4 / 8 / 20)
-    assert {seed: sum(counts.values()) for seed, counts in arm["correct"].items()} == {"0": 48, "1": 48}
+    kept = {seed: Evaluation.model_validate(run["evaluation"]) for seed, run in found["runs"]["rft-rescued"].items()}
+    assert {seed: sum(run.correct.values()) for seed, run in kept.items()} == {"0": 48, "1": 48}
+    assert arm["unrelated_against_base"] == {"value": 0, "low": 0, "high": 0}
     pair = found["pairs"]["rft-rescued against rft"]
     assert pair["difference"]["value"] == pytest.approx(8 * 4 / 8 / 20)
     assert pair["said"] == "better"
@@ -140,7 +155,81 @@ def test_the_report_says_so(done, tmp_path):
     assert "rft against no training: +0.0 (+0.0 to +0.0) points: can’t be told apart." in text
     assert "| 8, 8 of 16 (28–72 %) |" in text
     assert (tmp_path / "report" / "claim.svg").read_text().startswith("<svg")
-    assert json.loads((tmp_path / "report" / "claim.json").read_text())["schema_version"] == 1
+    assert "rft 2.50, +0.00 (+0.00 to +0.00), rft-rescued" in text
+    assert "With 3 comparisons at 95 % the chance" in text
+    assert json.loads((tmp_path / "report" / "claim.json").read_text())["schema_version"] == 2
+    whole = "".join(
+        file.read_text(errors="replace") for file in (tmp_path / "report").iterdir() if file.suffix != ".xz"
+    )
+    assert "/a/place" not in whole, "a path of this machine"
+
+
+def test_another_machine_adds_seeds_to_a_report(done, tmp_path, monkeypatch):
+    """Its hunt, base and seeds are taken as they are; only what it lacks is run; the report then counts all."""
+    report, there = tmp_path / "report", tmp_path / "there"
+    write_report(done, report)
+    before = json.loads((report / "claim.json").read_text())
+    take(report, there)
+    assert gathered(there) == before
+    assert (there / "hunt" / "p-1" / "trace.json").read_text() == "{}"
+    assert not (there / "hunt" / "p-1" / "trajectory.safetensors").exists()
+    assert "/a/place" not in (there / "hunt" / "hunt.json").read_text()
+    ran = []
+    monkeypatch.setattr(
+        module.subprocess, "run", lambda command, **_: ran.append(command[3:]) or type("Done", (), {"returncode": 0})
+    )
+    claim = Claim(there, None, 7, 8, lambda text: None)
+    claim.gather()
+    arms = {arm.name: arm for arm in ARMS}
+    for seed in (0, 1):
+        claim.arm(arms["rft"], seed)
+    assert not ran, "an earlier report has these"
+    claim.arm(arms["rft"], 2)
+    assert [command[0] for command in ran] == ["train", "evaluate"]
+    shutil.copytree(done / "evaluations" / "rft-1", there / "evaluations" / "rft-2")
+    shutil.copytree(done / "rft-1", there / "rft-2")
+    write_report(there, report)
+    found = json.loads((report / "claim.json").read_text())
+    assert found["arms"]["rft"]["seeds"] == [0, 1, 2]
+    assert found["arms"]["rft-rescued"] == before["arms"]["rft-rescued"]
+    take(report, there)  # the same command again: nothing is laid out twice
+    assert set(json.loads((there / "taken.json").read_text())["seeds"]) == {
+        *("rft-0", "rft-1", "rft-rescued-0", "rft-rescued-1")
+    }
+
+
+def test_an_archive_is_the_same_bytes_for_the_same_hunt(done, tmp_path):
+    pack_hunt(done / "hunt", tmp_path / "a")
+    for file in (done / "hunt").rglob("*"):
+        os.utime(file, (1, 1))
+    pack_hunt(done / "hunt", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda report: (report / "claim.json").unlink(), "There is no claim.json"),
+        (lambda report: (report / "hunt.tar.xz").unlink(), "There is no hunt.tar.xz"),
+        (lambda report: (report / "claim.json").write_text("[1]"), "claim.json is damaged"),
+        (lambda report: (report / "claim.json").write_text('{"schema_version": 1}'), "of another version"),
+        (lambda report: (report / "hunt.tar.xz").write_bytes(b"x" * 99), "hunt.tar.xz is damaged"),
+        (lambda report: (report / "hunt.tar.xz").write_bytes((report / "hunt.tar.xz").read_bytes()[:60]), "is damaged"),
+    ],
+)
+def test_a_report_that_can_not_be_gone_on_with(done, tmp_path, spoil, sentence):
+    write_report(done, tmp_path / "report")
+    spoil(tmp_path / "report")
+    with pytest.raises(UserError, match=sentence):
+        take(tmp_path / "report", tmp_path / "there")
+    write_report(done, tmp_path / "report")
+    take(tmp_path / "report", tmp_path / "there")  # a whole one then goes into the same folder
+
+
+def test_a_comparison_under_way_is_not_written_over(done, tmp_path):
+    write_report(done, tmp_path / "report")
+    with pytest.raises(UserError, match="holds a comparison already"):
+        take(tmp_path / "report", done)
 
 
 def test_the_rule_for_a_difference():

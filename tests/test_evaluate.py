@@ -108,7 +108,28 @@ def test_unrelated_answers_are_scored_as_transformers_scores_them(place, monkeyp
     prompt, answer = list(model.prompt("What is ice?").token_ids), model.encode("water")
     logits = model.network(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     plain = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
-    assert unrelated(model).value == pytest.approx(float(plain.detach()), rel=1e-4)
+    assert unrelated(model) == pytest.approx([float(plain.detach())], rel=1e-4)
+
+
+def test_what_else_broke_is_told_question_by_question(place, tmp_path, capsys):
+    """40 questions far apart, each a little dearer after: the means' intervals overlap, the pairs' one is above 0."""
+    assert verb(*asked(place, tmp_path / "e", "--limit", 1)) == 0
+    found = read_evaluation(tmp_path / "e")
+    assert found.unrelated.value == pytest.approx(np.mean(found.unrelated_each))
+    assert len(found.unrelated_each) == len(evaluate.UNRELATED.read_text(encoding="utf-8").splitlines())
+    draw = np.random.default_rng(0)
+    before = draw.normal(5, 2, size=40)
+    gaps = draw.normal(0.3, 0.2, size=40)
+    one, other = (found.model_copy(update={"unrelated_each": tuple(each)}) for each in (before + gaps, before))
+    told = evaluate.unrelated_difference(one, other)
+    assert told.value == pytest.approx(gaps.mean())
+    reach = 1.96 * gaps.std(ddof=1) / np.sqrt(40)
+    assert (told.low, told.high) == pytest.approx((gaps.mean() - reach, gaps.mean() + reach), abs=0.01)
+    assert evaluate.unrelated_difference(one, found) is None, "of other questions"
+    assert evaluate.unrelated_difference(one, found.model_copy(update={"unrelated_each": ()})) is None
+    capsys.readouterr()
+    assert verb(*asked(place, tmp_path / "again", "--limit", 1, "--against", tmp_path / "e")) == 0
+    assert "unrelated answers: +0.00 (+0.00 to +0.00) nats per token, question by question" in capsys.readouterr().out
 
 
 def test_the_shipped_questions_can_be_read():

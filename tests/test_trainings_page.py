@@ -25,7 +25,7 @@ from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, c
 from explorer.training.folder import read_lines
 from explorer.training.traces import read_candidates
 from explorer.ui.models import ModelHost
-from explorer.ui.training_after import measures, set_slug
+from explorer.ui.training_after import comparison, measures, set_slug
 from explorer.ui.trainings import PRESETS, RECORDED, Trainings, need_own
 from tests.conftest import tiny_model
 from tests.tiny_training import saved_model, saved_runs
@@ -293,6 +293,22 @@ def _evaluated(trainings, name):
     assert [side["side"] for side in sides["sides"]] == ["parent", "trained"]
     assert "over 2 problems never trained on" in sides["comparison"]
     assert "pass@1 +50.0 points" in sides["comparison"]
+    assert "Mean length of all rollouts: 9 tokens before, 9 after." in sides["comparison"]
+    assert "unrelated" not in sides["comparison"], "these kept no loss of each question"
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ((3.0, 3.1, 5.0), "+1.03 (+1.00 to +1.10), more is worse: other knowledge was lost."),
+        ((1.0, 1.0, 3.0), "−1.00 (−1.00 to −1.00), more is worse: they became likelier."),
+        ((1.0, 3.0, 4.0), "+0.00 (−1.00 to +1.00), more is worse: nothing else was lost that this could tell."),
+    ],
+)
+def test_what_a_training_cost_elsewhere_is_said(after, said):
+    parent, trained = evaluation((0, 0, 1), (2.0, 2.0, 4.0)), evaluation((0, 0, 1), after)
+    assert comparison(parent, trained, None).endswith(said)
+    assert "to 3 unrelated questions of general knowledge: 2.67 nats" in comparison(parent, trained, None)
 
 
 def test_sets_of_one_stem_are_measured_in_folders_of_their_own():
@@ -305,7 +321,7 @@ def test_sets_of_one_stem_are_measured_in_folders_of_their_own():
     assert all(re.fullmatch(r"[A-Za-z0-9-]{1,32}", slug) for slug in slugs)
 
 
-def evaluation(hits):
+def evaluation(hits, losses=()):
     """Of three problems, of which the stand-in trains on the last."""
     names = ["sum-00", "sum-02", "sum-10"]
     correct = dict(zip(names, hits, strict=True))
@@ -321,6 +337,8 @@ def evaluation(hits):
         tokens=9.0,
         loops=counted(0, 6),
         cut_off=counted(1, 6),
+        unrelated=bootstrap(losses) if losses else None,
+        unrelated_each=losses,
     )
 
 

@@ -13,6 +13,7 @@ of updates, and evaluated on problems that no part of it has seen:
 - `grpo-rescued`: the same, rescued traces entering zero-hit groups.
 
 Every step is one of the app's own commands, in a process of its own; each goes on where it stood, so the whole does.
+With `--earlier DIR` it begins with the hunt and the seeds of a report (`claim_archive.py`) and adds to them.
 
 What it does not do: decide anything by hand (`claim_report.py` writes what the figures say).
 """
@@ -32,6 +33,7 @@ from explorer.errors import UserError
 from explorer.files import write_atomic
 from explorer.problems import generate_items
 from explorer.records import Problem
+from explorer.training.claim_archive import FACTS_FILE, TAKEN_FILE, take
 
 TRAIN_SEED, HELD_OUT_SEEDS = 0, (1, 2)
 HELD_OUT = 112
@@ -100,14 +102,18 @@ class Claim:
 
     def gather(self) -> None:
         """The hunt, the leaks of what it rescued, and the evaluation of the model as it is."""
+        if (self.out / TAKEN_FILE).exists():
+            return
         hunt = ["--problems", self.out / TRAIN_FILE, "--out", self.out / "hunt", "--rollouts", ROLLOUTS]
         self._verb("hunt", *hunt, "--samples", self.samples, *self._chosen())
         self._verb("audit", self.out / "hunt", "--controls", "leaks", *self._chosen())
         self.evaluate("base", None)
 
     def arm(self, arm: Arm, seed: int) -> None:
-        """Train one way and evaluate what comes of it."""
+        """Train one way and evaluate what comes of it, unless an earlier report has that."""
         folder = self.out / f"{arm.name}-{seed}"
+        if (folder / FACTS_FILE).exists():
+            return
         given = ["--runs", self.out / "hunt", "--out", folder, "--updates", self.updates, "--seed", seed]
         if arm.method == "grpo":
             given += ["--problems", self.out / TRAIN_FILE]
@@ -146,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="How many seeds of each arm.")
     parser.add_argument("--updates", type=int, default=UPDATES, help="Updates of every arm.")
     parser.add_argument("--samples", type=int, default=8, help="Continuations of a revised prefix in the hunt.")
+    parser.add_argument("--earlier", type=Path, default=None, help="A report's folder: its hunt and seeds are kept.")
     parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS], help="Only these arms.")
     asked = parser.parse_args(arguments)
     from explorer.training.claim_report import write_report
@@ -158,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     out = asked.out.absolute()
+    if asked.earlier:
+        take(asked.earlier, out)
     write_problems(out)
     claim = Claim(out, asked.model, asked.updates, asked.samples, tell)
     claim.gather()

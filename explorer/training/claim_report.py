@@ -22,8 +22,9 @@ from explorer.hunt import read_results
 from explorer.hunt_table import summarise
 from explorer.statistics import wilson_interval
 from explorer.training import folder as files
-from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM
-from explorer.training.evaluate import Evaluation, Value, bootstrap, mean_rate, percent, read_evaluation
+from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM, Arm
+from explorer.training.claim_archive import FACTS_FILE, HUNT_ARCHIVE, pack_hunt, published
+from explorer.training.evaluate import Evaluation, Value, bootstrap, mean_rate, nats, percent, read_evaluation
 from explorer.training.traces import OWN, RESCUED
 
 REPORT, FIGURES, PLOT = "report.md", "claim.json", "claim.svg"
@@ -44,6 +45,7 @@ def write_report(claim: Path, out: Path) -> Path:
     rows = [("base", Value(**figures["base"]["pass_at"]["1"]))]
     rows += [(name, Value(**arm["pass_at_1"])) for name, arm in figures["arms"].items()]
     write_atomic(out / PLOT, plot(rows).encode())
+    pack_hunt(claim / "hunt", out / HUNT_ARCHIVE)
     write_atomic(out / REPORT, "\n".join(words(figures)).encode())
     return out / REPORT
 
@@ -51,7 +53,7 @@ def write_report(claim: Path, out: Path) -> Path:
 def gathered(claim: Path) -> dict:
     """All figures, as plain values."""
     base = read_evaluation(claim / "evaluations" / "base")
-    arms, by_seed = {}, {}
+    arms, by_seed, kept = {}, {}, {}
     for arm in ARMS:
         runs: dict[int, Evaluation] = {}
         for path in sorted((claim / "evaluations").glob(f"{arm.name}-[0-9]*")):
@@ -61,8 +63,13 @@ def gathered(claim: Path) -> dict:
             except (UserError, ValueError):
                 continue  # not done yet
         if runs:
+            facts = {seed: training_facts(claim / f"{arm.name}-{seed}") for seed in runs}
             by_seed[arm.name] = runs
-            arms[arm.name] = arm_figures(claim, arm, runs, base)
+            arms[arm.name] = arm_figures(arm, runs, facts, base)
+            kept[arm.name] = {
+                str(seed): {"evaluation": published(run, f"{arm.name}-{seed}"), "training": facts[seed]}
+                for seed, run in runs.items()
+            }
     pairs = {}
     for first, second, question in PAIRS:
         if first in by_seed and second in by_seed:
@@ -72,7 +79,7 @@ def gathered(claim: Path) -> dict:
             }
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "command": COMMAND,
         "settings": {"max_leak": MAX_LEAK, "per_problem": PER_PROBLEM},
         "hunt": hunted.model_dump(mode="json"),
@@ -80,11 +87,13 @@ def gathered(claim: Path) -> dict:
         "base": base.model_dump(mode="json") | {"problems": Path(base.problems).name},
         "arms": arms,
         "pairs": pairs,
+        # Every seed by itself: with these all figures above can be counted again, and further seeds added.
+        "runs": kept,
     }
 
 
-def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation) -> dict:
-    """One way of training over its seeds."""
+def arm_figures(arm: Arm, runs: dict[int, Evaluation], facts: dict[int, dict], base: Evaluation) -> dict:
+    """One way of training over its seeds; `facts` as `training_facts` has them."""
     n = base.sampling.n
     seeds = sorted(runs)
     both = [problem for problem in base.correct if all(problem in runs[s].correct for s in seeds)]
@@ -108,31 +117,53 @@ def arm_figures(claim: Path, arm, runs: dict[int, Evaluation], base: Evaluation)
         "loops": [sum(runs[s].loops.x for s in seeds), sum(runs[s].loops.n for s in seeds)],
         "cut_off": [sum(runs[s].cut_off.x for s in seeds), sum(runs[s].cut_off.n for s in seeds)],
         "unrelated": _mean([runs[s].unrelated.value for s in seeds if runs[s].unrelated]),
-        # Of n rollouts, problem by problem: with these every figure above can be counted again.
-        "correct": {str(s): dict(runs[s].correct) for s in seeds},
-        "training": training_figures([claim / f"{arm.name}-{seed}" for seed in seeds]),
+        "unrelated_against_base": _broke(list(runs.values()), base),
+        "training": over_seeds([facts[seed] for seed in seeds]),
     }
 
 
-def training_figures(folders: Sequence[Path]) -> dict:
-    """What these trainings had and took; the first one's rows, the median of the seconds (one that was interrupted, or
-    had other work beside it, says nothing), the most of the memory, the mean of the rest."""
-    config = files.read_config(folders[0])
-    rows = Counter(row.origin for row in files.read_rows(folders[0]))
-    results = [files.read_json(folder / files.RESULT_FILE) for folder in folders]
-    lines = [line for folder in folders for line in files.read_lines(folder / files.METRICS_FILE)]
+def _broke(runs: Sequence[Evaluation], base: Evaluation) -> dict | None:
+    """How much more unrelated answers cost after a training, nats per token: question by question, the mean over
+    seeds; None where one of them kept no questions apart."""
+    each = [run.unrelated_each for run in runs]
+    if not base.unrelated_each or any(len(one) != len(base.unrelated_each) for one in each):
+        return None
+    gaps = [sum(after) / len(each) - before for before, *after in zip(base.unrelated_each, *each, strict=True)]
+    return bootstrap(gaps).model_dump()
+
+
+def training_facts(folder: Path) -> dict:
+    """What one training had and took."""
+    if (folder / FACTS_FILE).exists():
+        return files.read_json(folder / FACTS_FILE)
+    request = files.read_config(folder).request
+    rows = Counter(row.origin for row in files.read_rows(folder))
+    result = files.read_json(folder / files.RESULT_FILE)
+    lines = files.read_lines(folder / files.METRICS_FILE)
     found = {
-        "updates": config.request.updates,
-        "batch": config.request.batch,
-        "learning_rate": config.request.rate,
+        "updates": request.updates,
+        "batch": request.batch,
+        "learning_rate": request.rate,
         "own_rows": rows[OWN],
         "rescued_rows": rows[RESCUED],
-        "seconds": round(statistics.median(result.get("seconds", 0.0) for result in results), 1),
-        "peak_memory_bytes": max(result.get("peak_memory_bytes", 0) for result in results),
+        "seconds": round(result.get("seconds", 0.0), 1),
+        "peak_memory_bytes": result.get("peak_memory_bytes", 0),
     }
     if any("frac_reward_zero_std" in line for line in lines):
         found["without_signal"] = _mean([line.get("frac_reward_zero_std") or 0.0 for line in lines])
         found["rescued_members"] = sum(line.get("rescued_members") or 0.0 for line in lines)
+    return found
+
+
+def over_seeds(facts: Sequence[dict]) -> dict:
+    """The first seed's rows, the median of the seconds (one that was interrupted, or had other work beside it, says
+    nothing), the most of the memory, the mean or the sum of the rest."""
+    found = dict(facts[0])
+    found["seconds"] = round(statistics.median(one["seconds"] for one in facts), 1)
+    found["peak_memory_bytes"] = max(one["peak_memory_bytes"] for one in facts)
+    if "without_signal" in found:
+        found["without_signal"] = _mean([one["without_signal"] for one in facts])
+        found["rescued_members"] = sum(one["rescued_members"] for one in facts)
     return found
 
 
@@ -185,14 +216,14 @@ def words(figures: dict) -> list[str]:
         f"problems without a hit in {s.n} before and with one after; “lost”: the other way round; one number a seed, "
         "and Wilson’s 95 % interval of their mean. Tokens, loops and cut off are of all rollouts, without an interval: "
         "those of one problem are no independent draws. Unrelated: nats per token of answers to questions of general "
-        "knowledge, lower is better.",
+        "knowledge, and how much more than before (95 % bootstrap interval over questions); lower is better.",
         "",
         f"| training | seeds | pass@1 | against base, points | pass@{k} | newly solved | lost | tokens | loops "
         "| cut off | unrelated |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         f"| none | | {percent(base.pass_at[1])} | | {percent(base.pass_at[k])} | | | {base.tokens:.0f} | "
         f"{_share(base.loops.x, base.loops.n)} | {_share(base.cut_off.x, base.cut_off.n)} | "
-        f"{base.unrelated.value if base.unrelated else float('nan'):.3f} |",
+        f"{base.unrelated.value if base.unrelated else float('nan'):.2f} |",
     ]
     for arm in figures["arms"].values():
         newly, lost = _counts(arm["newly_solved"], arm["of_zero_hit"]), _counts(arm["lost"], arm["of_hit"])
@@ -201,7 +232,7 @@ def words(figures: dict) -> list[str]:
         lines.append(
             f"| {arm['words']} | {len(arm['seeds'])} | {percent(Value(**arm['pass_at_1']))} | "
             f"{_points(arm['against_base'])} | {hit} | {newly} | {lost} | {arm['tokens']:.0f} | "
-            f"{_share(*arm['loops'])} | {_share(*arm['cut_off'])} | {arm['unrelated']:.3f} |"
+            f"{_share(*arm['loops'])} | {_share(*arm['cut_off'])} | {_unrelated(arm)} |"
         )
     lines += [
         "",
@@ -221,23 +252,20 @@ def words(figures: dict) -> list[str]:
             f"{t['peak_memory_bytes'] / 1e9:.1f} GB |"
         )
     settings = figures["settings"]
+    compared = len(figures["arms"]) + sum(pair["difference"] is not None for pair in figures["pairs"].values())
     lines += [
         "",
         f"Of a problem at most {settings['per_problem']} own and {settings['per_problem']} rescued traces are trained "
         f"on. “Leak little”: no false equation, and no position of the revised prefix with more than "
         f"{100 * settings['max_leak']:.0f} % of its weight on the answer’s tokens; written down before any figure was "
         "seen. That arm leaves out own rollouts on a false equation as well, so it differs in two things. "
-        "Intervals are over problems and take the seeds as they are. With eight comparisons at 95 % the chance "
-        "that at least one differs by luck alone is about a third.",
+        f"Intervals are over problems and take the seeds as they are. With {compared} comparisons at 95 % the chance "
+        f"that at least one differs by luck alone is up to about {100 * (1 - 0.95**compared):.0f} %.",
+        "",
+        f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}: "
+        f"`{COMMAND} --earlier FOLDER` adds seeds to them.",
         "",
     ]
-    if any("correct" not in arm for arm in figures["arms"].values()):
-        lines += [
-            "These trainings were evaluated by a version that kept no counts by problem of trained models, only what "
-            "is counted from them: pass@k of theirs has no interval here, and can’t be counted again without training "
-            "anew.",
-            "",
-        ]
     return lines
 
 
@@ -255,10 +283,11 @@ def short(figures: dict) -> list[str]:
     for name, arm in figures["arms"].items():
         found.append(f"{name} against no training: {_points(arm['against_base'])} points: {said(_value(arm))}.")
     if found and (base := figures["base"].get("unrelated")):
-        costs = ", ".join(f"{name} {arm['unrelated']:.2f}" for name, arm in figures["arms"].items())
+        costs = ", ".join(f"{name} {_unrelated(arm)}" for name, arm in figures["arms"].items())
         found.append(
             "Did anything else break? Answers to unrelated questions cost the model as it was "
-            f"{base['value']:.2f} nats per token, and after training: {costs}. More is worse: what was known before is "
+            f"{base['value']:.2f} nats per token, and after training (difference, 95 % interval over "
+            f"{len(figures['base']['unrelated_each'])} questions): {costs}. More is worse: what was known before is "
             "less likely to be said, in these words or at all."
         )
     return found or ["Nothing was trained yet."]
@@ -268,6 +297,12 @@ def _counts(each: Sequence[int], n: int) -> str:
     """One number a seed, of how many, and the interval of their mean."""
     low, high = wilson_interval(round(sum(each) / max(1, len(each))), n)
     return f"{', '.join(map(str, each))} of {n} ({100 * low:.0f}–{100 * high:.0f} %)"
+
+
+def _unrelated(arm: dict) -> str:
+    """6.59, +1.14 (+0.83 to +1.47)."""
+    gap = arm["unrelated_against_base"]
+    return f"{arm['unrelated']:.2f}" + (f", {nats(Value(**gap))}" if gap else "")
 
 
 def _value(arm: dict) -> Value:

@@ -7,7 +7,7 @@ together, a bootstrap over problems (10,000 draws, fixed seed). Two models are c
 difference of pass@1 with its bootstrap interval, and an exact sign test over the problems that differ.
 
 The unrelated check: short questions of general knowledge (assets/unrelated.jsonl), never trained on; the mean negative
-log-likelihood of their answers, nats per token.
+log-likelihood of their answers, nats per token; two models question by question.
 
 What it does not do: revise or train anything.
 """
@@ -59,9 +59,8 @@ class Counted(Record):
 
 class Evaluation(Record):
     """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`, `questions` to its
-    question. `hit` are problems with
-    at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count rollouts; `unrelated` is in nats
-    per token, lower is better."""
+    question. `hit` are problems with at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count
+    rollouts; `unrelated` is in nats per token, lower is better, and `unrelated_each` the same of every question."""
 
     schema_version: int = 1
     model: ModelInfo
@@ -76,13 +75,14 @@ class Evaluation(Record):
     loops: Counted
     cut_off: Counted
     unrelated: Value | None = None
+    unrelated_each: tuple[float, ...] = ()
     passed_over: int = 0
     against: Comparison | None = None
 
 
 class Comparison(Record):
     """This model against another on the same problems. `newly_solved`: problems without a hit there and with one here;
-    `of_zero_hit`: how many had none there. `p` is the sign test's."""
+    `p` is the sign test's; `unrelated` the mean difference of the loss of unrelated answers, more is worse."""
 
     model: str
     problems: int = 0
@@ -92,6 +92,7 @@ class Comparison(Record):
     p: float
     newly_solved: Counted
     lost: Counted
+    unrelated: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -239,16 +240,25 @@ def evaluate(
     tell("Unrelated questions", None)
     evaluation = count(out, found, config, unrelated(language_model))
     if other is not None:
-        evaluation = evaluation.model_copy(
-            update={"against": compare(evaluation.correct, other.correct, sampling.n, other.model.id)}
-        )
+        against_it = compare(evaluation.correct, other.correct, sampling.n, other.model.id)
+        broke = unrelated_difference(evaluation, other)
+        evaluation = evaluation.model_copy(update={"against": against_it.model_copy(update={"unrelated": broke})})
     plain = evaluation.model_dump(mode="json")
     write_atomic(out / EVALUATION_FILE, json.dumps(plain, indent=1, ensure_ascii=False).encode())
     return words(evaluation), plain
 
 
-def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None) -> Evaluation:
-    """Count what lies in an evaluation's folder."""
+def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
+    """How much more an answer to an unrelated question costs one model than another, nats per token: the mean over
+    questions with its bootstrap interval; None where one of them kept none, or was asked others."""
+    pairs = mine.unrelated_each, other.unrelated_each
+    if not pairs[0] or len(pairs[0]) != len(pairs[1]):
+        return None
+    return bootstrap([a - b for a, b in zip(*pairs, strict=True)])
+
+
+def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[float]) -> Evaluation:
+    """Count what lies in an evaluation's folder; `losses` are those of unrelated answers."""
     results = {result.problem: result for result in read_results(out)}
     judged = [results[problem.id] for problem in problems if not results[problem.id].error]
     n = config.sampling.n
@@ -267,7 +277,8 @@ def count(out: Path, problems: Sequence, config: HuntConfig, knows: Value | None
         tokens=round(sum(one.tokens for one in texts) / max(1, sum(each)), 2),
         loops=pooled([one.loops for one in texts], each),
         cut_off=pooled([one.cut_off for one in texts], each),
-        unrelated=knows,
+        unrelated=bootstrap(losses) if losses else None,
+        unrelated_each=tuple(losses),
         passed_over=len(problems) - len(judged),
     )
 
@@ -283,8 +294,8 @@ def texts_of(run: Path) -> Texts:
     )
 
 
-def unrelated(model: LanguageModel) -> Value:
-    """Mean negative log-likelihood of the answers to unrelated questions, nats per token, by question."""
+def unrelated(model: LanguageModel) -> list[float]:
+    """Negative log-likelihood of the answer to each unrelated question, mean over its tokens, nats."""
     nothing = model.rows(())
     losses = []
     for line in UNRELATED.read_text(encoding="utf-8").splitlines():
@@ -292,7 +303,7 @@ def unrelated(model: LanguageModel) -> Value:
         context = model.read(model.prompt(item["question"]).token_ids)
         ids = model.encode(item["answer"])
         losses.append(-model.log_probability(context, nothing, ids, len(ids)))
-    return bootstrap(losses)
+    return losses
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -313,6 +324,11 @@ def percent(value: Value | Counted) -> str:
     """12.5 % (8.1–17.9 %)."""
     middle = value.x / max(1, value.n) if isinstance(value, Counted) else value.value
     return f"{100 * middle:.1f} % ({100 * value.low:.1f}–{100 * value.high:.1f} %)"
+
+
+def nats(gap: Value) -> str:
+    """+1.14 (+0.83 to +1.47)."""
+    return f"{gap.value:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})"
 
 
 def words(one: Evaluation) -> list[str]:
@@ -340,4 +356,6 @@ def words(one: Evaluation) -> list[str]:
             f"  zero-hit there and hit here: {a.newly_solved.x} of {a.newly_solved.n}; hit there and lost: "
             f"{a.lost.x} of {a.lost.n}",
         ]
+    if one.against and one.against.unrelated:
+        lines.append(f"  unrelated answers: {nats(one.against.unrelated)} nats per token, question by question")
     return [*lines, "intervals: 95 %, over problems by bootstrap, counts of problems by Wilson"]

@@ -23,7 +23,15 @@ from explorer.statistics import wilson_interval
 from explorer.store import run_folder
 from explorer.training import folder as files
 from explorer.training.command import evaluate_command
-from explorer.training.evaluate import EVALUATION_FILE, Evaluation, compare, mean_rate, read_evaluation
+from explorer.training.evaluate import (
+    EVALUATION_FILE,
+    Evaluation,
+    compare,
+    mean_rate,
+    nats,
+    read_evaluation,
+    unrelated_difference,
+)
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
 from explorer.views.train_progress import after_payload, side_payload
@@ -243,7 +251,25 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
         f"pass@1 {by} points ({low} to {high}) "
         f"over {len(both)} problems {_seen(trained_on)}: better on {told.better}, worse on {told.worse} "
         f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
-        f"hit before and lost: {told.lost.x} of {told.lost.n}."
+        f"hit before and lost: {told.lost.x} of {told.lost.n}. Mean length of all rollouts: {parent.tokens:.0f} tokens "
+        f"before, {trained.tokens:.0f} after.{other_knowledge(parent, trained)}"
+    )
+
+
+def other_knowledge(parent: Evaluation, trained: Evaluation) -> str:
+    """Whether a training cost anything elsewhere; empty where that was not measured."""
+    gap = unrelated_difference(trained, parent)
+    if gap is None or parent.unrelated is None or trained.unrelated is None:
+        return ""
+    said = "nothing else was lost that this could tell"
+    if gap.low > 0:
+        said = "other knowledge was lost"
+    elif gap.high < 0:
+        said = "they became likelier"
+    return (
+        f" Answers to {len(trained.unrelated_each)} unrelated questions of general knowledge: "
+        f"{parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a difference of "
+        f"{nats(gap).replace('-', '−')}, more is worse: {said}."
     )
 
 
