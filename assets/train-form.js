@@ -54,6 +54,7 @@ const LOOK = [
 ];
 const MORE = [
   ["temperature", "Temperature", "Of sampled completions.", "number", { min: 0.01, max: 5, step: 0.05 }],
+  ["zvp_alpha", "α of RL-ZVP", "Groups of equal rewards teach as well, each token by its entropy; 0: they teach nothing.", "number", { min: 0, step: 0.05 }, GROUPS],
   ["scale_rewards", "Advantages divided by", "The group’s deviation weighs hard prompts more.", "select", {}, GROUPS],
   ["sampler", "Sampled by", "The same model, another speed.", "select", {}, GROUPS],
   ["beta", "β, weight of the KL", "Empty takes the method’s own.", "number", { min: 0, step: "any" }, KL],

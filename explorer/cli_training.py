@@ -67,6 +67,9 @@ def train(
     off_policy_c: Annotated[
         float | None, typer.Option(help="c of a rescued member's weight p / (p + c); 0: as if on-policy.")
     ] = None,
+    zvp_alpha: Annotated[
+        float | None, typer.Option(help="α of RL-ZVP: groups of equal rewards teach by entropy; 0: nothing.")
+    ] = None,
     scale_rewards: Annotated[str | None, typer.Option(help="Divide advantages by group, or by none.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the KL divergence.")] = None,
     sampler: Annotated[
@@ -103,6 +106,7 @@ def train(
             "temperature": temperature,
             "inject": inject,
             "off_policy_c": off_policy_c,
+            "zvp_alpha": zvp_alpha,
             "scale_rewards": scale_rewards,
             "beta": beta,
             "sampler": sampler,

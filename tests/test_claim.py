@@ -63,11 +63,17 @@ def test_every_step_is_one_of_the_apps_own_commands(tmp_path, monkeypatch):
     claim.gather()
     for arm in ARMS:
         claim.arm(arm, 1)
-    assert [name for name, _ in seen] == ["hunt", "audit", "evaluate"] + ["train", "evaluate"] * 5
+    assert [name for name, _ in seen] == ["hunt", "audit", "evaluate"] + ["train", "evaluate"] * len(ARMS)
     requests = [given[0].request for name, given in seen if name == "train"]
     assert {request.updates for request in requests} == {7}, "an equal number of updates"
     assert {request.seed for request in requests} == {1}
     assert len({given[2] for name, given in seen if name == "evaluate"}) == 1, "evaluated alike"
+    grpo = {arm.name: request for arm, request in zip(ARMS, requests, strict=True) if arm.method == "grpo"}
+    assert {name: (r.inject.value, r.zvp_alpha) for name, r in grpo.items()} == {
+        "grpo": ("never", 0.0),
+        "grpo-rescued": ("zero-hit", 0.0),
+        "grpo-zvp": ("never", module.ZVP_ALPHA),
+    }
     wanted = [given[0].wanted for name, given in seen if name == "train"]
     assert [(w.sound, w.max_leak) for w in wanted[:3]] == [(False, None), (False, None), (True, module.MAX_LEAK)]
 

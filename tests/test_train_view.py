@@ -115,8 +115,10 @@ def test_what_cannot_be_read_or_begun_says_why():
     assert blocked["facts"], "the numbers that say why still stand there"
 
 
-def grouped(rewards, inject=Inject.ZERO_HIT, scale=Scale.GROUP, **more):
-    request = TrainRequest(method=Method.GRPO, inject=inject, scale_rewards=scale, off_policy_c=0.1)
+def grouped(rewards, inject=Inject.ZERO_HIT, scale=Scale.GROUP, zvp_alpha=0.0, **more):
+    request = TrainRequest(
+        method=Method.GRPO, inject=inject, scale_rewards=scale, off_policy_c=0.1, zvp_alpha=zvp_alpha
+    )
     groups = preview(rewards, [5] * len(rewards), 4, inject, scale)
     return group_payload(row(), [("p1", "p1?")], groups, request, len(rewards), **more)
 
@@ -133,6 +135,16 @@ def test_a_group_without_a_signal_gets_one_from_the_rescued_trace():
     assert "it needs none" in grouped([1.0, 0.0, 0.0])["words"]
     assert "No rescued trace enters." in grouped([0.0] * 3, Inject.NEVER)["words"]
     assert grouped([0.0] * 4, scale=Scale.NONE)["scaled"] is False
+
+
+def test_what_rl_zvp_does_with_a_group_is_said():
+    failed = grouped([0.0] * 3, Inject.NEVER, zvp_alpha=0.1)["words"]
+    assert "nothing moves" not in failed
+    assert "−α·(max H − H)" in failed
+    assert "α = 0.1" in failed
+    assert "of its own: α·H" in grouped([1.0] * 3, zvp_alpha=0.1)["words"]
+    assert "RL-ZVP" not in grouped([1.0, 0.0, 0.0], zvp_alpha=0.1)["words"], "its rewards differ"
+    assert "RL-ZVP" not in grouped([0.0] * 3, zvp_alpha=0.1)["words"], "the rescued trace makes them differ"
 
 
 def test_the_tokens_of_a_rescued_trace_are_weighed():

@@ -108,8 +108,9 @@ def trace_of(trainee: Trainee, question: str, ids=RESCUED_IDS) -> TrainingTrace:
     )
 
 
-def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
-    """A trainer over one prompt (or more), the rescued trace of the first, and a judge that knows the trace alone."""
+def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, all_right=False, **changes):
+    """A trainer over one prompt (or more), the rescued trace of the first, and a judge that knows the trace alone, or
+    takes everything for right."""
     import threading
 
     from explorer.training import grpo
@@ -122,7 +123,7 @@ def made(folder, tmp_path, adapter=Adapter.FULL, problems=1, **changes):
     request = TrainRequest(**{**asked, "updates": 2, "held_out": 0, "eval_every": 0, **changes})
     questions = ["What is 3 + 4?", "What is 1 + 1?", "What is 2 + 2?"][:problems]
     right = trainee.tokenizer.decode(RESCUED_IDS, skip_special_tokens=True)
-    judge = FakeJudge(lambda text: (Verdict.CORRECT if text == right else Verdict.WRONG, "7"))
+    judge = FakeJudge(lambda text: (Verdict.CORRECT if all_right or text == right else Verdict.WRONG, "7"))
     watch = Watch(tmp_path, Progress(tmp_path, 2), threading.Event(), lambda *_: None)
     trainer = grpo.trainer(
         trainee,
@@ -285,6 +286,69 @@ def test_a_trace_that_the_reward_refuses_enters_no_group(folder, tmp_path):
     judge = FakeJudge(lambda text: (Verdict.CORRECT if text == right else Verdict.WRONG, "7"))
     assert grpo.accepted([bad, good], judge, trainee) == ([good], [bad])
     assert grpo.accepted([], judge, trainee) == ([], [])
+
+
+# -- groups of equal rewards ---------------------------------------------------------------------------
+
+
+def plain_zvp_loss(trainer, output, alpha: float, right: bool):
+    """RL-ZVP's equation 5 with transformers alone, token by token: α·H, or −α·(max H − H), times log p's ratio 1."""
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    logits = trainer.model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1] / trainer.temperature
+    width = output["completion_ids"].shape[1]
+    every = logits.log_softmax(-1)[:, -width:]
+    total, count = 0.0, 0
+    for member in range(len(ids)):
+        places = [place for place in range(width) if output["completion_mask"][member, place]]
+        entropies = [float(-(every[member, p].exp() * every[member, p]).sum().detach()) for p in places]
+        for place, entropy in zip(places, entropies, strict=True):
+            advantage = alpha * entropy if right else -alpha * (max(entropies) - entropy)
+            log_p = every[member, place, output["completion_ids"][member, place]]
+            total = total - (log_p - log_p.detach()).exp() * advantage
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["all right", "all wrong"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_equal_rewards_teach_by_entropy_as_the_paper_has_it(folder, tmp_path, right, temperature):
+    asked = {"inject": Inject.NEVER, "all_right": right, "temperature": temperature}
+    _, trainer = made(folder, tmp_path / "a", zvp_alpha=0.2, **asked)
+    output = scored(trainer)
+    assert output["advantages"].tolist() == [0.0] * 4
+    assert output["alike"].tolist() == [1 if right else -1] * 4
+    ours, plain = trainer._compute_loss(trainer.model, output), plain_zvp_loss(trainer, output, 0.2, right)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
+    moved = gradients(trainer, ours)
+    for a, b in zip(moved, gradients(trainer, plain), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+    assert sum(float(gradient.abs().sum()) for gradient in moved) > 1e-3
+    assert output["advantages"].dim() == 1, "a pass leaves its batch as it was"
+
+
+def test_a_group_that_a_rescued_trace_entered_learns_of_the_trace_and_not_by_entropy(folder, tmp_path):
+    _, both = made(folder, tmp_path / "a", problems=2, zvp_alpha=0.2)
+    output = scored(both)
+    assert output["alike"].tolist() == [0] * 4
+    ours, plain = both._compute_loss(both.model, output), plain_loss(both, output)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
+    left = scored(both, "p1")  # nothing was rescued of this prompt
+    assert left["alike"].tolist() == [-1] * 4
+    ours, plain = both._compute_loss(both.model, left), plain_zvp_loss(both, left, 0.2, False)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
+
+
+def test_groups_beside_each_other_keep_what_is_theirs():
+    from explorer.training.zero_variance import alike, shaped_advantages
+
+    rewards = torch.tensor([0.0, 0, 0, 1, 1, 1, 0, 1, 0])
+    assert alike(rewards, 3).tolist() == [-1, -1, -1, 1, 1, 1, 0, 0, 0]
+    entropies = torch.tensor([[1.0, 3.0, 9.0], [1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 1]])  # a maximum under the mask counts for nothing
+    found = shaped_advantages(entropies, mask, torch.tensor([-1, 1, 0]), 0.5)
+    assert found.tolist() == [[-1.0, 0.0, 0.0], [0.5, 1.5, 1.0], [0.0, 0.0, 0.0]]
+    assert shaped_advantages(entropies, torch.zeros(3, 3), torch.tensor([-1, 1, 0]), 0.5).abs().sum() == 0
 
 
 # -- sampling --------------------------------------------------------------------------------------

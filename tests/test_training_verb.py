@@ -547,7 +547,10 @@ def test_a_plan_does_nothing(place, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("sft", ["--held-out-count", 0]), ("grpo", ["--group", 2, "--held-out-count", 2, "--batch", 1])],
+    [
+        ("sft", ["--held-out-count", 0]),
+        ("grpo", ["--group", 2, "--held-out-count", 2, "--batch", 1, "--zvp-alpha", 0.1]),
+    ],
 )
 def test_two_processes_share_a_training(place, tmp_path, method, more):
     """Under `accelerate launch`, two CPU processes: one folder, one set of files, twice the rows an update."""

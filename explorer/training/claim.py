@@ -10,7 +10,8 @@ of updates, and evaluated on problems that no part of it has seen:
 - `rft-filtered`: on those of both without a false equation, of the rescued ones only where the prefix holds little of
   the answer;
 - `grpo`: TRL's GRPO over all training problems;
-- `grpo-rescued`: the same, rescued traces entering zero-hit groups.
+- `grpo-rescued`: the same, rescued traces entering zero-hit groups;
+- `grpo-zvp`, only where it is asked for by name: GRPO whose groups of equal rewards teach by entropy (RL-ZVP).
 
 Every step is one of the app's own commands, in a process of its own; each goes on where it stood, so the whole does.
 With `--earlier DIR` it begins with the hunt and the seeds of a report (`claim_archive.py`) and adds to them.
@@ -41,18 +42,21 @@ ROLLOUTS, EVALUATED = 16, 8
 UPDATES = 40
 # Written down before any figure was seen.
 MAX_LEAK = 0.1
+ZVP_ALPHA = 0.1
 PER_PROBLEM = 2
 TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "held-out.jsonl"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training: what it is called, its words, and the options of `train`."""
+    """One way of training: what it is called, its words, and the options of `train`; a further one is run only where it
+    is named."""
 
     name: str
     words: str
     method: str
     options: tuple[str, ...]
+    further: bool = False
 
 
 _SFT = ("--adapter", "full", "--batch", "4", "--per-problem", str(PER_PROBLEM), "--finished")
@@ -68,6 +72,13 @@ ARMS = (
     ),
     Arm("grpo", "GRPO", "grpo", (*_GRPO, "--inject", "never")),
     Arm("grpo-rescued", "GRPO, rescued traces in zero-hit groups", "grpo", (*_GRPO, "--inject", "zero-hit")),
+    Arm(
+        "grpo-zvp",
+        "GRPO, groups of equal rewards by entropy (RL-ZVP)",
+        "grpo",
+        (*_GRPO, "--inject", "never", "--zvp-alpha", str(ZVP_ALPHA)),
+        further=True,
+    ),
 )
 
 
@@ -153,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--updates", type=int, default=UPDATES, help="Updates of every arm.")
     parser.add_argument("--samples", type=int, default=8, help="Continuations of a revised prefix in the hunt.")
     parser.add_argument("--earlier", type=Path, default=None, help="A report's folder: its hunt and seeds are kept.")
-    parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS], help="Only these arms.")
+    usual = [arm.name for arm in ARMS if not arm.further]
+    parser.add_argument("--arms", nargs="*", default=usual, help="Only these arms; default: %(default)s.")
     asked = parser.parse_args(arguments)
     from explorer.training.claim_report import write_report
 

@@ -34,6 +34,7 @@ PAIRS = (
     ("rft-rescued", "rft", "Do rescued traces add to own correct rollouts?"),
     ("rft-filtered", "rft", "Do those that leak little?"),
     ("grpo-rescued", "grpo", "Do rescued traces add to GRPO?"),
+    ("grpo-zvp", "grpo", "Does RL-ZVP add to GRPO?"),
 )
 
 

@@ -4,7 +4,8 @@ A zero-hit prompt's group has equal rewards, so no advantage and no gradient. On
 that was verified correct: its exact token ids, its reward by the same reward function, its advantage by TRL's own
 arithmetic. Having been sampled elsewhere it has no importance ratio; p / (p + c) of each token stands in its place
 (LUFFY, arXiv 2504.14945, section 3.2), unclipped. The replayed prefix may be left out of the loss (Prefix-RFT, arXiv
-2507.01679). Without injection, and sampled by TRL, nothing here is entered: the trainer is TRL's, line for line.
+2507.01679). Without injection and RL-ZVP (`zero_variance.py`), and sampled by TRL, nothing of ours is entered: the
+trainer is TRL's, line for line.
 
 How it gets in (trl 1.16; private methods, so requirements.txt pins the version): `_generate_single_turn` overwrites ids
 after sampling; `_get_per_token_logps_and_entropies`, called by `_compute_loss`, puts log(p + c) where the logarithm of
@@ -26,14 +27,15 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from explorer.records import Problem, SamplingConfig, Verdict
+from explorer.records import Problem, Verdict
 from explorer.rollout import JudgeLike
 from explorer.training.common import completion_ids, dataset, quiet, settings
 from explorer.training.group import slot
 from explorer.training.request import Inject, Sampler, TrainRequest
-from explorer.training.sampler import FastSampler
+from explorer.training.sampler import FastSampler, SamplingTrainer
 from explorer.training.traces import TrainingTrace
 from explorer.training.weights import Trainee
+from explorer.training.zero_variance import ZeroVarianceTrainer
 
 OFF_POLICY = "off_policy"
 
@@ -88,26 +90,7 @@ def accepted(
     return kept, refused
 
 
-class SamplingTrainer(GRPOTrainer):
-    """TRL's trainer, its completions drawn by the app's own loop where one is given."""
-
-    def __init__(self, *args, fast: FastSampler | None = None, seed: int = 0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._fast, self._seed = fast, seed
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        if self._fast is None:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        sampling = SamplingConfig(
-            temperature=self.temperature, max_new_tokens=self.max_completion_length, seed=self._seed
-        )
-        self._fast.refresh(self.accelerator.unwrap_model(self.model))
-        # The rows of another process are other rows of the same stream.
-        stream = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
-        return self._fast.sample(prompt_ids, sampling, stream), None
-
-
-class RescuingTrainer(SamplingTrainer):
+class RescuingTrainer(ZeroVarianceTrainer):
     """TRL's trainer, with a rescued trace in the groups that it is meant for."""
 
     def __init__(self, *args, inject: Inject, off_policy_c: float, mask_prefix: bool, seed: int, **kwargs):
@@ -117,7 +100,6 @@ class RescuingTrainer(SamplingTrainer):
         self._inject, self._c, self._mask_prefix = inject, off_policy_c, mask_prefix
         self._rows: list[dict[str, Any]] = []
         self._entered: dict[int, int] = {}  # local member -> tokens of its replayed prefix
-        self._weighing: dict[str, Any] | None = None
 
     # -- the trace enters its group ----------------------------------------------------------------
 
@@ -175,18 +157,10 @@ class RescuingTrainer(SamplingTrainer):
 
     # -- and is weighed ----------------------------------------------------------------------------
 
-    def _compute_loss(self, model, inputs):
-        inputs = dict(inputs)  # what is put in below is of this pass alone
-        self._weighing = inputs if OFF_POLICY in inputs else None
-        try:
-            return super()._compute_loss(model, inputs)
-        finally:
-            self._weighing = None
-
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         logps, entropies, other = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         inputs = self._weighing
-        if inputs is not None and torch.is_grad_enabled() and inputs[OFF_POLICY].any():
+        if inputs is not None and torch.is_grad_enabled() and OFF_POLICY in inputs and inputs[OFF_POLICY].any():
             before = inputs.get("old_per_token_logps")
             before = logps.detach() if before is None else before
             inputs["old_per_token_logps"] = torch.where(
@@ -223,6 +197,8 @@ def trainer(
     kind, more = GRPOTrainer, {}
     if fast is not None:
         kind, more = SamplingTrainer, {"seed": request.seed, "fast": fast}
+    if request.zvp_alpha:
+        kind, more = ZeroVarianceTrainer, {"seed": request.seed, "fast": fast, "zvp_alpha": request.zvp_alpha}
     if request.inject is not Inject.NEVER:
         kind = RescuingTrainer
         more = {
@@ -230,6 +206,7 @@ def trainer(
             "inject": request.inject,
             "off_policy_c": request.off_policy_c,
             "mask_prefix": request.mask_prefix,
+            "zvp_alpha": request.zvp_alpha,
             "seed": request.seed,
         }
     made = kind(

@@ -1,7 +1,8 @@
 """What a training is asked for: one record, its defaults by method and adapter, and the sentence for each bad value.
 
 Sources: learning rates are TRL's own defaults where they learn on a model of this size, ten times that for LoRA
-(Schulman et al. 2025, "LoRA without regret"); weight p / (p + c) of an off-policy member: LUFFY, arXiv 2504.14945.
+(Schulman et al. 2025, "LoRA without regret"); weight p / (p + c) of an off-policy member: LUFFY, arXiv 2504.14945;
+advantages of equal rewards: RL-ZVP, arXiv 2509.21880.
 
 What it does not do: choose traces (`traces.py`), train.
 """
@@ -81,8 +82,9 @@ class TrainRequest(Record):
     `updates` are optimiser steps; each reads `batch` rows (SFT, DPO) or the `group` completions of `batch` prompts
     (GRPO). `max_tokens` bounds a row's prompt and completion together (SFT, DPO), `max_new_tokens` a sampled completion
     (GRPO). `mask_prefix` leaves the replayed prefix of a rescued trace out of the loss. `off_policy_c` is c of the
-    weight p / (p + c) that a rescued member's tokens carry; 0 makes it 1. `beta` weighs the KL divergence from the
-    model before (GRPO, DPO). `held_out` problems are sampled once each every `eval_every` updates (0: never).
+    weight p / (p + c) that a rescued member's tokens carry; 0 makes it 1. `zvp_alpha` is α of RL-ZVP, by which groups
+    of equal rewards teach as well (`zero_variance.py`); at 0 they teach nothing. `beta` weighs the KL divergence from
+    the model before (GRPO, DPO). `held_out` problems are sampled once each every `eval_every` updates (0: never).
     """
 
     method: Method = Method.SFT
@@ -100,6 +102,7 @@ class TrainRequest(Record):
     temperature: float = Field(1.0, gt=0, le=5)
     inject: Inject = Inject.ZERO_HIT
     off_policy_c: float = Field(0.1, ge=0, le=10)
+    zvp_alpha: float = Field(0.0, ge=0, le=10)
     scale_rewards: Scale = Scale.GROUP
     beta: float | None = Field(None, ge=0, le=10)
     sampler: Sampler = Sampler.AUTO

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from trl import GRPOTrainer
 
 from explorer.model import LanguageModel
 from explorer.records import SamplingConfig
@@ -64,3 +65,22 @@ class FastSampler:
             found += rows
             at = end
         return found
+
+
+class SamplingTrainer(GRPOTrainer):
+    """TRL's trainer, its completions drawn by the app's own loop where one is given."""
+
+    def __init__(self, *args, fast: FastSampler | None = None, seed: int = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._fast, self._seed = fast, seed
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        if self._fast is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        sampling = SamplingConfig(
+            temperature=self.temperature, max_new_tokens=self.max_completion_length, seed=self._seed
+        )
+        self._fast.refresh(self.accelerator.unwrap_model(self.model))
+        # The rows of another process are other rows of the same stream.
+        stream = self.state.global_step * self.accelerator.num_processes + self.accelerator.process_index
+        return self._fast.sample(prompt_ids, sampling, stream), None

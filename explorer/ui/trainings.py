@@ -70,6 +70,7 @@ NAMES = {
     "group": "Group size",
     "temperature": "Temperature",
     "off_policy_c": "c of the weight",
+    "zvp_alpha": "α of RL-ZVP",
     "beta": "β, weight of the KL",
     "held_out": "Held-out problems",
     "eval_every": "Looked at every",

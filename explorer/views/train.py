@@ -236,7 +236,7 @@ def _group_words(without: Group, entered: Group, request: TrainRequest) -> str:
     said += (
         ": the advantages differ, so the group moves the weights as it is."
         if without.signal
-        else ": all rewards are equal, every advantage is 0, and nothing moves."
+        else ": all rewards are equal, so every advantage is 0" + ("." if request.zvp_alpha else ", and nothing moves.")
     )
     if any(member.rescued for member in entered.members):
         failed = next((member.advantage for member in entered.members if member.reward <= 0), 0.0)
@@ -246,7 +246,15 @@ def _group_words(without: Group, entered: Group, request: TrainRequest) -> str:
             f"{_signed(place.advantage)} and that of each failed one {_signed(failed)}."
         )
     never = request.inject is Inject.NEVER
-    return f"{said} " + ("No rescued trace enters." if never else "No rescued trace enters this one: it needs none.")
+    said += " No rescued trace enters." if never else " No rescued trace enters this one: it needs none."
+    if not request.zvp_alpha or without.signal:
+        return said
+    told = (
+        f"α·H where H is its entropy (α = {request.zvp_alpha:g})"
+        if right
+        else f"−α·(max H − H), H its entropy, α = {request.zvp_alpha:g}"
+    )
+    return f"{said} But RL-ZVP gives each token an advantage of its own: {told}."
 
 
 def _weights(

@@ -133,6 +133,7 @@ def settings_words(config: TrainingConfig) -> str:
         parts.append(
             f"groups of {r.group}, temperature {r.temperature:g}, at most {r.max_new_tokens} tokens, {entering}"
             + ("" if r.inject is Inject.NEVER else f", c = {r.off_policy_c:g}")
+            + (f", RL-ZVP with α = {r.zvp_alpha:g}" if r.zvp_alpha else "")
         )
     if config.problems:
         parts.append(f"prompts: {config.problems}")
