@@ -148,7 +148,7 @@ class Curves {
     this.sampledKey = key;
     setText(this.sampledHead, `Sampled last, at update ${sampled.update}`);
     this.sampled.replaceChildren(
-      ...sampled.groups.map(({ prompt, members }) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: prompt }), el("ol", { class: "lr-tc-members", tabindex: "0", "aria-label": "Completions of this prompt" }, ...members.map((one) => member(one.verdict, `${one.rescued ? "★ rescued trace · " : ""}advantage ${one.advantage > 0 ? "+" : ""}${number(one.advantage, 2)}`, one.text))))),
+      ...sampled.groups.map(({ prompt, members }) => el("article", { class: "lr-fam-card lr-tc-group" }, el("p", { class: "lr-tc-prompt", text: prompt }), el("ol", { class: "lr-tc-members", tabindex: "0", "aria-label": "Completions of this prompt" }, ...members.map((one) => member(one.verdict, `${one.rescued ? "★ rescued trace · " : ""}${one.advantage === null ? "an advantage for each token (RL-ZVP)" : `advantage ${one.advantage > 0 ? "+" : ""}${number(one.advantage, 2)}`}`, one.text))))),
     );
   }
 

@@ -16,7 +16,7 @@ const METHODS = [
 const SELECTS = {
   traces: [["rescued", "Rescued"], ["own", "Own correct rollouts"], ["both", "Both"]],
   findings: [["", "Any, also not audited"], ["reached by reasoning", "Reached by reasoning"], ["reached by reasoning|undecided", "Reached by reasoning, or undecided"]],
-  adapter: [["lora", "LoRA (small matrices beside the weights)"], ["full", "Full (all weights)"]],
+  adapter: [["lora", "LoRA (adapters)"], ["full", "Full (all weights)"]],
   inject: [["zero-hit", "Where all failed"], ["always", "Wherever at least two failed"], ["never", "Never (plain GRPO)"]],
   sampler: [["auto", "What fits this device"], ["fast", "The app’s own loop"], ["trl", "TRL’s generate"], ["vllm", "vLLM (GPU)"]],
   scale_rewards: [["group", "The group’s deviation"], ["none", "Nothing (Dr. GRPO)"]],
@@ -34,7 +34,7 @@ const TRACES = [
   ["finished", "Ended by the model itself", "", "checkbox", {}],
 ];
 const HOW = [
-  ["adapter", "What is trained", "LoRA needs far less memory; the model is merged at the end.", "select", {}],
+  ["adapter", "What is trained", "LoRA, small matrices beside the weights, needs far less memory; merged at the end.", "select", {}],
   ["updates", "Updates", "Steps of the optimiser.", "number", { min: 1 }],
   ["batch", "Batch", "Rows, pairs or prompts in an update.", "number", { min: 1 }],
   ["learning_rate", "Learning rate", "Empty takes the method’s own.", "number", { min: 0, step: "any" }],
@@ -46,8 +46,8 @@ const HOW = [
   ["mask_prefix", "Leave the replayed prefix out of the loss", "", "checkbox", {}, TEXTS],
 ];
 const LOOK = [
-  ["problems", "Prompts", "What groups are sampled of.", "set", { empty: "The problems of the traces" }, GROUPS],
-  ["held_out_set", "Held-out problems of", "None of them is trained on.", "set", { empty: "The prompts’ set, or the bank" }],
+  ["problems", "Prompts", "What groups are sampled of.", "set", { empty: "The traces’ problems" }, GROUPS],
+  ["held_out_set", "Held-out problems of", "None of them is trained on.", "set", { empty: "Prompts’ set, or bank" }],
   ["held_out", "How many", "One rollout each at a look; 0 looks at none.", "number", { min: 0 }],
   ["eval_every", "Looked at every", "Updates; 0 never.", "number", { min: 0 }],
   ["name", "Name", "Of its folder; empty names it by the time.", "text", { placeholder: "by the time" }],

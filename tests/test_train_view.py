@@ -227,6 +227,13 @@ def test_curves_are_of_what_was_logged():
     assert [one["text"] for one in group["members"]] == ["`x`", "y"]
     assert [one["update"] for one in drawn["texts"][0]["texts"]] == [0, 10]
     assert curves_payload("t", [], [])["curves"] == []
+    assert [one["advantage"] for one in group["members"]] == [1.23, -0.5]
+    failed = [{**row, "verified": 0.0, "advantage": 0.0} for row in sampled]
+    for by_token, shown in ((True, None), (False, 0.0)):
+        (alike,) = curves_payload("t", metrics, LOOKS, failed, by_token=by_token)["sampled"]["groups"]
+        assert [one["advantage"] for one in alike["members"]] == [shown] * 2
+        (apart,) = curves_payload("t", metrics, LOOKS, sampled, by_token=by_token)["sampled"]["groups"]
+        assert apart == group
     json.dumps(drawn, allow_nan=False)
 
 

@@ -302,7 +302,7 @@ def _evaluated(trainings, name):
     [
         ((3.0, 3.1, 5.0), "+1.03 (+1.00 to +1.10), more is worse: other knowledge was lost."),
         ((1.0, 1.0, 3.0), "−1.00 (−1.00 to −1.00), more is worse: they became likelier."),
-        ((1.0, 3.0, 4.0), "+0.00 (−1.00 to +1.00), more is worse: nothing else was lost that this could tell."),
+        ((1.0, 3.0, 4.0), "+0.00 (−1.00 to +1.00), more is worse: no loss that can be told."),
     ],
 )
 def test_what_a_training_cost_elsewhere_is_said(after, said):

@@ -328,7 +328,8 @@ def percent(value: Value | Counted) -> str:
 
 def nats(gap: Value) -> str:
     """+1.14 (+0.83 to +1.47)."""
-    return f"{gap.value:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})"
+    each = (f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") for value in (gap.value, gap.low, gap.high))
+    return "{} ({} to {})".format(*each)
 
 
 def words(one: Evaluation) -> list[str]:

@@ -235,7 +235,7 @@ def _seen(trained_on: frozenset[str] | None) -> str:
 
 
 def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str] | None) -> str:
-    """The trained model against its parent, over the problems never trained on."""
+    """The trained model against its parent, over the problems never trained on; a line for each measure."""
     before, after = _apart(parent, trained_on)[0], _apart(trained, trained_on)[0]
     both = before.keys() & after.keys()
     if not both or parent.sampling != trained.sampling:
@@ -251,7 +251,7 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
         f"pass@1 {by} points ({low} to {high}) "
         f"over {len(both)} problems {_seen(trained_on)}: better on {told.better}, worse on {told.worse} "
         f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
-        f"hit before and lost: {told.lost.x} of {told.lost.n}. Mean length of all rollouts: {parent.tokens:.0f} tokens "
+        f"hit before and lost: {told.lost.x} of {told.lost.n}.\nMean length of all rollouts: {parent.tokens:.0f} tokens "
         f"before, {trained.tokens:.0f} after.{other_knowledge(parent, trained)}"
     )
 
@@ -261,15 +261,15 @@ def other_knowledge(parent: Evaluation, trained: Evaluation) -> str:
     gap = unrelated_difference(trained, parent)
     if gap is None or parent.unrelated is None or trained.unrelated is None:
         return ""
-    said = "nothing else was lost that this could tell"
+    said = "no loss that can be told"
     if gap.low > 0:
         said = "other knowledge was lost"
     elif gap.high < 0:
         said = "they became likelier"
     return (
-        f" Answers to {len(trained.unrelated_each)} unrelated questions of general knowledge: "
+        f"\nAnswers to {len(trained.unrelated_each)} unrelated questions of general knowledge: "
         f"{parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a difference of "
-        f"{nats(gap).replace('-', '−')}, more is worse: {said}."
+        f"{nats(gap)}, more is worse: {said}."
     )
 
 

@@ -391,8 +391,8 @@ class Trainings:
         if not folder or mark == seen:
             return status, None
         metrics = files.read_lines(folder / files.METRICS_FILE)
-        updates = config.request.updates if config else 0
-        return status, curves_payload(shown, metrics, looks, last_sampled(folder), updates=updates, mark=mark)
+        asked_for = {"updates": config.request.updates, "by_token": config.request.zvp_alpha > 0} if config else {}
+        return status, curves_payload(shown, metrics, looks, last_sampled(folder), **asked_for, mark=mark)
 
 
 def need_own(rows: Sequence[TrainingTrace], model: LanguageModel) -> None:

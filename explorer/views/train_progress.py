@@ -148,9 +148,10 @@ CURVES = (
     ("reward", "Reward", "", "Share of an update’s completions that are right, a trace that entered among them.", True),
     (
         "frac_reward_zero_std",
-        "Groups without a signal",
+        "Groups of equal rewards",
         "",
-        "Share of groups whose rewards are all equal, also with a trace that entered: nothing moves for them.",
+        "Share of groups, those with a trace that entered among them, whose advantages are all 0: RL-ZVP alone learns "
+        "of them.",
         True,
     ),
     ("completions/mean_length", "Length", "tokens", "Mean of an update’s completions.", False),
@@ -169,6 +170,7 @@ def curves_payload(
     sampled: Sequence[Mapping[str, Any]] = (),
     *,
     updates: int = 0,
+    by_token: bool = False,
     mark: str = "",
 ) -> Payload:
     """What a training logged.
@@ -179,6 +181,7 @@ def curves_payload(
         looks: lines of `held-out.jsonl`.
         sampled: rows of the last sampled groups: prompt, completion, verified, advantage, rescued.
         updates: how many were asked for: the curves' axis ends there.
+        by_token: groups of equal rewards have an advantage for each token (RL-ZVP), so none to show.
         mark: see `status_payload`.
     """
     last = max((int(line.get("update", 0)) for line in [*metrics, *looks]), default=0)
@@ -197,7 +200,7 @@ def curves_payload(
         "updates": max(updates, last, 1),
         "curves": curves,
         "texts": _look_texts(looks),
-        "sampled": _sampled(sampled),
+        "sampled": _sampled(sampled, by_token),
     }
 
 
@@ -271,7 +274,7 @@ def _look_texts(looks: Sequence[Mapping[str, Any]]) -> list[Payload]:
     return found
 
 
-def _sampled(rows: Sequence[Mapping[str, Any]]) -> Payload | None:
+def _sampled(rows: Sequence[Mapping[str, Any]], by_token: bool) -> Payload | None:
     if not rows:
         return None
     groups: dict[str, list] = {}
@@ -284,6 +287,10 @@ def _sampled(rows: Sequence[Mapping[str, Any]]) -> Payload | None:
                 "rescued": bool(row.get("rescued", False)),
             }
         )
+    for members in groups.values():
+        if by_token and not any(one["advantage"] for one in members):
+            for one in members:
+                one["advantage"] = None
     return {
         "update": int(rows[0].get("step", 0)),
         "groups": [{"prompt": prompt[-LONGEST_TEXT:], "members": members} for prompt, members in groups.items()],
