@@ -251,8 +251,8 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
         f"pass@1 {by} points ({low} to {high}) "
         f"over {len(both)} problems {_seen(trained_on)}: better on {told.better}, worse on {told.worse} "
         f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
-        f"hit before and lost: {told.lost.x} of {told.lost.n}.\nMean length of all rollouts: {parent.tokens:.0f} tokens "
-        f"before, {trained.tokens:.0f} after.{other_knowledge(parent, trained)}"
+        f"hit before and lost: {told.lost.x} of {told.lost.n}.\nMean length of all rollouts: {parent.tokens:.0f} "
+        f"tokens before, {trained.tokens:.0f} after.{other_knowledge(parent, trained)}"
     )
 
 
