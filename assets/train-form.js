@@ -17,7 +17,7 @@ const SELECTS = {
   traces: [["rescued", "Rescued"], ["own", "Own correct rollouts"], ["both", "Both"]],
   findings: [["", "Any, also not audited"], ["reached by reasoning", "Reached by reasoning"], ["reached by reasoning|undecided", "Reached by reasoning, or undecided"]],
   adapter: [["lora", "LoRA (adapters)"], ["full", "Full (all weights)"]],
-  inject: [["zero-hit", "Where all failed"], ["always", "Wherever at least two failed"], ["never", "Never (plain GRPO)"]],
+  inject: [["zero-hit", "Where all failed"], ["always", "Wherever at least two failed"], ["never", "Never"]],
   sampler: [["auto", "What fits this device"], ["fast", "The app’s own loop"], ["trl", "TRL’s generate"], ["vllm", "vLLM (GPU)"]],
   scale_rewards: [["group", "The group’s deviation"], ["none", "Nothing (Dr. GRPO)"]],
 };
@@ -54,7 +54,7 @@ const LOOK = [
 ];
 const MORE = [
   ["temperature", "Temperature", "Of sampled completions.", "number", { min: 0.01, max: 5, step: 0.05 }],
-  ["zvp_alpha", "α of RL-ZVP", "Groups of equal rewards teach as well, each token by its entropy; 0: they teach nothing.", "number", { min: 0, step: 0.05 }, GROUPS],
+  ["zvp_alpha", "α of RL-ZVP", "Groups of equal rewards teach as well, each token by its entropy; 0: they teach nothing.", "number", { min: 0, max: 10, step: 0.05 }, GROUPS],
   ["scale_rewards", "Advantages divided by", "The group’s deviation weighs hard prompts more.", "select", {}, GROUPS],
   ["sampler", "Sampled by", "The same model, another speed.", "select", {}, GROUPS],
   ["beta", "β, weight of the KL", "Empty takes the method’s own.", "number", { min: 0, step: "any" }, KL],

@@ -3,9 +3,11 @@ report says what the figures say."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tarfile
 
 import pytest
 
@@ -14,8 +16,8 @@ from explorer.hunt import HuntConfig, ProblemResult, Tally
 from explorer.records import ModelInfo, RevisionConfig, SamplingConfig
 from explorer.training import claim as module
 from explorer.training import folder as files
-from explorer.training.claim import ARMS, Claim, problems, write_problems
-from explorer.training.claim_archive import pack_hunt, take
+from explorer.training.claim import ARMS, Claim, need_alike, problems, write_problems
+from explorer.training.claim_archive import HUNT_ARCHIVE, Settings, pack_hunt, take
 from explorer.training.claim_report import difference, gathered, said, write_report
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, Value, bootstrap, counted
 from explorer.training.folder import TrainingConfig
@@ -24,6 +26,7 @@ from explorer.training.traces import TrainingTrace
 
 MODEL = ModelInfo(id="m", source="local", dtype="float32", device="cpu", vocab_size=9, hidden_size=3)
 N = 8
+SETTINGS = Settings(updates=7, samples=8, max_leak=0.1, per_problem=2, zvp_alpha=0.1)
 
 
 def test_no_question_is_trained_on_and_evaluated(tmp_path):
@@ -104,35 +107,48 @@ def evaluation(correct: dict[str, int], model: ModelInfo = MODEL) -> Evaluation:
 @pytest.fixture
 def done(tmp_path):
     """A comparison of 20 problems, two arms, two seeds; `rft-rescued` solves half of what was zero-hit."""
+    here = tmp_path / "here"
     base = {f"p{i}": 4 if i < 4 else 0 for i in range(20)}
     better = {f"p{i}": 4 if i < 12 else 0 for i in range(20)}
 
     def keep(name, counts):
-        path = tmp_path / "evaluations" / name
+        path = here / "evaluations" / name
         path.mkdir(parents=True)
         (path / EVALUATION_FILE).write_text(evaluation(counts).model_dump_json())
 
     keep("base", base)
-    hunt = tmp_path / "hunt"
+    hunt = here / "hunt"
     (hunt / "p-1").mkdir(parents=True)
-    result = ProblemResult(problem="p", before=Tally(n=16))
+    result = ProblemResult(problem="p", question="p?", before=Tally(n=16))
     (hunt / "results-0.jsonl").write_text(result.model_dump_json() + "\n")
-    asked = HuntConfig(
-        problems="/a/place/of/this/machine/train.jsonl", model=MODEL, sampling=SamplingConfig(), config=RevisionConfig()
-    )
+    place = str(tmp_path / "train.jsonl")
+    asked = HuntConfig(problems=place, model=MODEL, sampling=SamplingConfig(), config=RevisionConfig())
     (hunt / "hunt.json").write_text(asked.model_dump_json())
     (hunt / "p-1" / "trace.json").write_text("{}")
     (hunt / "p-1" / "trajectory.safetensors").write_bytes(b"vectors")
+    (here / "settings.json").write_text(SETTINGS.model_dump_json())
     for seed in (0, 1):
         for name, counts in (("rft", base), ("rft-rescued", better)):
             keep(f"{name}-{seed}", counts)
             config = TrainingConfig(request=TrainRequest(method=Method.SFT, updates=7), model=MODEL)
-            files.write_config(tmp_path / f"{name}-{seed}", config)
+            files.write_config(here / f"{name}-{seed}", config)
             given = {"run": "r", "problem_id": "p", "question": "?", "answer": "1", "prompt_ids": (1,), "text": ""}
             row = TrainingTrace(origin="rescued", completion_ids=(3,), **given)
-            (tmp_path / f"{name}-{seed}" / files.DATA_FILE).write_bytes(files.data_bytes([row]))
-    (tmp_path / "evaluations" / "grpo-0").mkdir()  # under way
-    return tmp_path
+            (here / f"{name}-{seed}" / files.DATA_FILE).write_bytes(files.data_bytes([row]))
+    (here / "evaluations" / "grpo-0").mkdir()  # under way
+    return here
+
+
+def report_of(done):
+    """Its report, as `main` writes it."""
+    report = done.parent / "report"
+    pack_hunt(done / "hunt", report / HUNT_ARCHIVE)
+    write_report(done, report)
+    return report
+
+
+def taken(report, there):
+    take(report, there, [arm.name for arm in ARMS], (["p?"], ["?"]))
 
 
 def test_figures_are_counted_problem_by_problem(done):
@@ -154,32 +170,44 @@ def test_figures_are_counted_problem_by_problem(done):
 
 
 def test_the_report_says_so(done, tmp_path):
-    path = write_report(done, tmp_path / "report")
-    text = path.read_text()
+    report = report_of(done)
+    text = (report / "report.md").read_text()
     assert "rft-rescued against rft: pass@1 +20.0" in text
     assert "over 2 seeds: better." in text
     assert "rft against no training: +0.0 (+0.0 to +0.0) points: can’t be told apart." in text
     assert "| 8, 8 of 16 (28–72 %) |" in text
-    assert (tmp_path / "report" / "claim.svg").read_text().startswith("<svg")
-    assert "rft 2.50, +0.00 (+0.00 to +0.00), rft-rescued" in text
-    assert "With 3 comparisons at 95 % the chance" in text
-    assert json.loads((tmp_path / "report" / "claim.json").read_text())["schema_version"] == 2
-    whole = "".join(
-        file.read_text(errors="replace") for file in (tmp_path / "report").iterdir() if file.suffix != ".xz"
-    )
-    assert "/a/place" not in whole, "a path of this machine"
+    assert (report / "claim.svg").read_text().startswith("<svg")
+    assert "rft 2.50, +0.00 (+0.00 to +0.00): can’t be told apart, rft-rescued" in text
+    assert "With 3 comparisons of pass@1 at 95 % the chance" in text
+    assert "--seeds 3` adds a seed" in text
+    assert "α" not in text, "no arm of RL-ZVP was run"
+    assert json.loads((report / "claim.json").read_text())["schema_version"] == 2
+    with tarfile.open(report / HUNT_ARCHIVE) as packed:
+        packed.extractall(tmp_path / "packed", filter="data")
+    for file in [*report.iterdir(), *(path for path in (tmp_path / "packed").rglob("*") if path.is_file())]:
+        assert str(tmp_path) not in file.read_text(errors="replace"), f"a path of this machine in {file.name}"
+        assert "/a/place" not in file.read_text(errors="replace")
+
+
+def test_a_report_with_rl_zvp_tells_how_to_repeat_it(done):
+    shutil.copytree(done / "evaluations" / "rft-0", done / "evaluations" / "grpo-zvp-0")
+    shutil.copytree(done / "rft-0", done / "grpo-zvp-0")
+    text = (report_of(done) / "report.md").read_text()
+    assert "--out claim --arms rft rft-rescued grpo-zvp`" in text
+    assert "(RL-ZVP, α 0.1)" in text
 
 
 def test_another_machine_adds_seeds_to_a_report(done, tmp_path, monkeypatch):
-    """Its hunt, base and seeds are taken as they are; only what it lacks is run; the report then counts all."""
-    report, there = tmp_path / "report", tmp_path / "there"
-    write_report(done, report)
+    """Its hunt, base and seeds are taken as they are; only what it lacks is run, in the report's number format; the
+    report then counts all."""
+    report, there = report_of(done), tmp_path / "there"
     before = json.loads((report / "claim.json").read_text())
-    take(report, there)
-    assert gathered(there) == before
+    taken(report, there)
+    assert {key: value for key, value in gathered(there).items() if key != "taken"} == {
+        key: value for key, value in before.items() if key != "taken"
+    }
     assert (there / "hunt" / "p-1" / "trace.json").read_text() == "{}"
     assert not (there / "hunt" / "p-1" / "trajectory.safetensors").exists()
-    assert "/a/place" not in (there / "hunt" / "hunt.json").read_text()
     ran = []
     monkeypatch.setattr(
         module.subprocess, "run", lambda command, **_: ran.append(command[3:]) or type("Done", (), {"returncode": 0})
@@ -192,16 +220,17 @@ def test_another_machine_adds_seeds_to_a_report(done, tmp_path, monkeypatch):
     assert not ran, "an earlier report has these"
     claim.arm(arms["rft"], 2)
     assert [command[0] for command in ran] == ["train", "evaluate"]
+    assert all(command[command.index("--dtype") + 1] == "float32" for command in ran)
     shutil.copytree(done / "evaluations" / "rft-1", there / "evaluations" / "rft-2")
     shutil.copytree(done / "rft-1", there / "rft-2")
     write_report(there, report)
     found = json.loads((report / "claim.json").read_text())
     assert found["arms"]["rft"]["seeds"] == [0, 1, 2]
     assert found["arms"]["rft-rescued"] == before["arms"]["rft-rescued"]
-    take(report, there)  # the same command again: nothing is laid out twice
-    assert set(json.loads((there / "taken.json").read_text())["seeds"]) == {
-        *("rft-0", "rft-1", "rft-rescued-0", "rft-rescued-1")
-    }
+    assert (
+        "earlier report, so run on whatever machine that was: rft 0, 1; rft-rescued 0, 1."
+        in (report / "report.md").read_text()
+    )
 
 
 def test_an_archive_is_the_same_bytes_for_the_same_hunt(done, tmp_path):
@@ -212,30 +241,77 @@ def test_an_archive_is_the_same_bytes_for_the_same_hunt(done, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def changed(report, change):
+    content = json.loads((report / "claim.json").read_text())
+    change(content)
+    (report / "claim.json").write_text(json.dumps(content))
+
+
+def packed(report, **files_in_it):
+    with tarfile.open(report / HUNT_ARCHIVE, "w:xz") as archive:
+        for name, content in files_in_it.items():
+            entry = tarfile.TarInfo(name.replace("__", "/"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
         (lambda report: (report / "claim.json").unlink(), "There is no claim.json"),
-        (lambda report: (report / "hunt.tar.xz").unlink(), "There is no hunt.tar.xz"),
+        (lambda report: (report / HUNT_ARCHIVE).unlink(), "There is no hunt.tar.xz"),
         (lambda report: (report / "claim.json").write_text("[1]"), "claim.json is damaged"),
-        (lambda report: (report / "claim.json").write_text('{"schema_version": 1}'), "of another version"),
-        (lambda report: (report / "hunt.tar.xz").write_bytes(b"x" * 99), "hunt.tar.xz is damaged"),
-        (lambda report: (report / "hunt.tar.xz").write_bytes((report / "hunt.tar.xz").read_bytes()[:60]), "is damaged"),
+        (lambda report: (report / "claim.json").write_text('{"schema_version": 1}'), "is of version 1, not 2"),
+        (lambda report: (report / HUNT_ARCHIVE).write_bytes(b"x" * 99), "hunt.tar.xz is damaged"),
+        (lambda report: (report / HUNT_ARCHIVE).write_bytes((report / HUNT_ARCHIVE).read_bytes()[:60]), "is damaged"),
+        (lambda report: packed(report), "holds something else"),
+        (lambda report: packed(report, hunt__other=b"1"), "holds something else"),
+        (lambda report: packed(report, outside=b"1"), "holds something else"),
+        (lambda report: changed(report, lambda c: c["runs"].update({"/tmp/x": {}})), "does not know: '/tmp/x'"),
+        (lambda report: changed(report, lambda c: c["runs"]["rft"].update({"../1": {}})), "claim.json is damaged"),
+        (lambda report: changed(report, lambda c: c["runs"]["rft"]["0"].update(training={})), "claim.json is damaged"),
+        (lambda report: changed(report, lambda c: c["base"]["questions"].update(p0="!")), "of other problems"),
     ],
 )
 def test_a_report_that_can_not_be_gone_on_with(done, tmp_path, spoil, sentence):
-    write_report(done, tmp_path / "report")
-    spoil(tmp_path / "report")
+    report, there = report_of(done), tmp_path / "there"
+    spoil(report)
     with pytest.raises(UserError, match=sentence):
-        take(tmp_path / "report", tmp_path / "there")
-    write_report(done, tmp_path / "report")
-    take(tmp_path / "report", tmp_path / "there")  # a whole one then goes into the same folder
+        taken(report, there)
+    assert not there.exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "nothing is left behind"
+    taken(report_of(done), there)  # a whole one then goes into the same folder
 
 
-def test_a_comparison_under_way_is_not_written_over(done, tmp_path):
-    write_report(done, tmp_path / "report")
-    with pytest.raises(UserError, match="holds a comparison already"):
-        take(tmp_path / "report", done)
+def test_an_interrupted_taking_leaves_no_half_of_a_comparison(done, tmp_path, monkeypatch):
+    report, there = report_of(done), tmp_path / "there"
+    from explorer.training import claim_archive
+
+    def interrupted(folder, found):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claim_archive, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        taken(report, there)
+    assert not there.exists()
+
+
+def test_a_comparison_under_way_is_not_written_over(done):
+    with pytest.raises(UserError, match="holds something already"):
+        taken(report_of(done), done)
+    with pytest.raises(UserError, match="choose a report's folder"):
+        taken(done.parent / "report" / "claim.json", done.parent / "there")
+
+
+def test_other_settings_are_no_part_of_a_comparison(done):
+    need_alike(done, SETTINGS)
+    with pytest.raises(UserError, match="comparison with updates 7, not 80"):
+        need_alike(done, SETTINGS.model_copy(update={"updates": 80}))
+    (done / "settings.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        need_alike(done, SETTINGS)
+    need_alike(done / "new", SETTINGS)
+    assert (done / "new" / "settings.json").exists()
 
 
 def test_the_rule_for_a_difference():

@@ -125,11 +125,26 @@ def test_what_else_broke_is_told_question_by_question(place, tmp_path, capsys):
     assert told.value == pytest.approx(gaps.mean())
     reach = 1.96 * gaps.std(ddof=1) / np.sqrt(40)
     assert (told.low, told.high) == pytest.approx((gaps.mean() - reach, gaps.mean() + reach), abs=0.01)
-    assert evaluate.unrelated_difference(one, found) is None, "of other questions"
+    assert evaluate.unrelated_difference(one, found) is None, "fewer questions"
+    assert evaluate.unrelated_difference(one, other.model_copy(update={"unrelated_set": "x"})) is None, "others"
     assert evaluate.unrelated_difference(one, found.model_copy(update={"unrelated_each": ()})) is None
     capsys.readouterr()
     assert verb(*asked(place, tmp_path / "again", "--limit", 1, "--against", tmp_path / "e")) == 0
-    assert "unrelated answers: +0.00 (+0.00 to +0.00) nats per token, question by question" in capsys.readouterr().out
+    said = "unrelated answers: +0.00 (+0.00 to +0.00) nats per token, question by question: can’t be told apart"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        ((0.3, 0.1, 0.5), "less likely"),
+        ((-0.3, -0.5, -0.1), "likelier"),
+        ((0.3, -0.1, 0.5), "can’t be told apart"),
+        ((0.001, 0.001, 0.001), "can’t be told apart"),
+    ],
+)
+def test_a_difference_is_said_of_these_answers_and_no_more(gap, said):
+    assert evaluate.dearer(evaluate.Value(value=gap[0], low=gap[1], high=gap[2])) == said
 
 
 def test_the_shipped_questions_can_be_read():

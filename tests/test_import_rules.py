@@ -85,9 +85,8 @@ def test_only_these_files_import(modules, allowed):
 
 def test_a_page_trains_in_other_processes_only():
     """The page plans and watches; what trains is a command of its own."""
-    heavy = {
-        "explorer/training/" + name for name in ("sft.py", "dpo.py", "grpo.py", "sampler.py", "watch.py", "weights.py")
-    }
+    names = ("sft", "dpo", "grpo", "sampler", "zero_variance", "watch", "weights")
+    heavy = {f"explorer/training/{name}.py" for name in names}
     assert importers("trl", "peft") <= heavy
     modules = [name.removesuffix(".py").replace("/", ".") for name in sorted(heavy)]
     assert importers(*modules) & {name for name in IMPORTS if name.startswith("explorer/ui/")} == set()

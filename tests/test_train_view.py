@@ -142,7 +142,7 @@ def test_what_rl_zvp_does_with_a_group_is_said():
     assert "nothing moves" not in failed
     assert "−α·(max H − H)" in failed
     assert "α = 0.1" in failed
-    assert "of its own: α·H" in grouped([1.0] * 3, zvp_alpha=0.1)["words"]
+    assert "drawn: α·H." in grouped([1.0] * 3, zvp_alpha=0.1)["words"]
     assert "RL-ZVP" not in grouped([1.0, 0.0, 0.0], zvp_alpha=0.1)["words"], "its rewards differ"
     assert "RL-ZVP" not in grouped([0.0] * 3, zvp_alpha=0.1)["words"], "the rescued trace makes them differ"
 

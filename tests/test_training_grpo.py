@@ -339,6 +339,57 @@ def test_a_group_that_a_rescued_trace_entered_learns_of_the_trace_and_not_by_ent
     assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
 
 
+@pytest.mark.parametrize("mask_prefix", [False, True])
+def test_a_batch_of_both_kinds_is_shaped_where_rewards_are_equal_and_nowhere_else(folder, tmp_path, mask_prefix):
+    """One group that the rescued trace entered and one that failed, shuffled as TRL shuffles a batch before a pass."""
+    _, trainer = made(folder, tmp_path, problems=2, batch=2, zvp_alpha=0.2, mask_prefix=mask_prefix)
+    rows = [row_of(trainer, "p0")] * 4 + [row_of(trainer, "p1")] * 4
+    torch.manual_seed(3)
+    output = trainer._prepare_inputs(rows)
+    kinds = sorted(zip(output["alike"].tolist(), output["off_policy"].tolist(), strict=True))
+    assert kinds == [(-1, False)] * 4 + [(0, False)] * 3 + [(0, True)]
+
+    def part(keep):
+        return {k: v[keep] if isinstance(v, torch.Tensor) and v.dim() else v for k, v in output.items()}
+
+    entered = output["alike"] == 0
+    counted = output["completion_mask"] * output.get("tool_mask", 1)
+    of_trace, failed = int(counted[entered].sum()), int(counted[~entered].sum())
+    trace = plain_loss(trainer, part(entered), PREFIX if mask_prefix else 0) * of_trace
+    equal = plain_zvp_loss(trainer, part(~entered), 0.2, False) * failed
+    plain = (trace + equal) / (of_trace + failed)
+    ours = trainer._compute_loss(trainer.model, output)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
+    for a, b in zip(gradients(trainer, ours), gradients(trainer, plain), strict=True):
+        assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_another_process_takes_its_own_part_of_the_rewards(folder, tmp_path, monkeypatch):
+    """Rewards are gathered of all; the second process's group is right where the first one's was wrong."""
+    from explorer.training import zero_variance
+
+    _, trainer = made(folder, tmp_path, inject=Inject.NEVER, zvp_alpha=0.2)
+    monkeypatch.setattr(
+        zero_variance.SamplingTrainer, "_generate_and_score_completions", lambda self, rows: {"completion_ids": rows}
+    )
+    everyone = torch.tensor([[0.0]] * 4 + [[1.0]] * 4)
+    monkeypatch.setattr(zero_variance.SamplingTrainer, "_calculate_rewards", lambda self: everyone)
+    trainer._calculate_rewards()
+    for index, kind in ((0, -1), (1, 1)):
+        monkeypatch.setattr(type(trainer.accelerator), "process_index", property(lambda self, at=index: at))
+        assert trainer._generate_and_score_completions([0] * 4)["alike"].tolist() == [kind] * 4
+
+
+def test_a_trace_that_the_reward_takes_back_is_not_blamed(folder, tmp_path):
+    """Its group then is all wrong; its ratio has no clip that holds for a negative advantage."""
+    _, trainer = made(folder, tmp_path, zvp_alpha=0.2)
+    rewards = iter([[0.0] * 4, [0.0] * 4])
+    trainer.reward_funcs[0] = lambda **_: next(rewards)
+    output = scored(trainer)
+    assert output["off_policy"].tolist() == [False, False, False, True]
+    assert output["alike"].tolist() == [-1, -1, -1, 0]
+
+
 def test_groups_beside_each_other_keep_what_is_theirs():
     from explorer.training.zero_variance import alike, shaped_advantages
 

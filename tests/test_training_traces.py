@@ -243,6 +243,7 @@ def test_the_shown_command_asks_for_the_very_same(tmp_path, monkeypatch):
         temperature=0.9,
         inject=Inject.ALWAYS,
         off_policy_c=0.2,
+        zvp_alpha=0.3,
         scale_rewards="none",
         beta=0.01,
         sampler="trl",

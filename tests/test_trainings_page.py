@@ -300,15 +300,23 @@ def _evaluated(trainings, name):
 @pytest.mark.parametrize(
     ("after", "said"),
     [
-        ((3.0, 3.1, 5.0), "+1.03 (+1.00 to +1.10), more is worse: other knowledge was lost."),
-        ((1.0, 1.0, 3.0), "−1.00 (−1.00 to −1.00), more is worse: they became likelier."),
-        ((1.0, 3.0, 4.0), "+0.00 (−1.00 to +1.00), more is worse: no loss that can be told."),
+        ((3.0, 3.1, 5.0), "+1.03 (+1.00 to +1.10), more is worse: less likely."),
+        ((1.0, 1.0, 3.0), "−1.00 (−1.00 to −1.00), more is worse: likelier."),
+        ((1.0, 3.0, 4.0), "+0.00 (−1.00 to +1.00), more is worse: can’t be told apart."),
     ],
 )
 def test_what_a_training_cost_elsewhere_is_said(after, said):
     parent, trained = evaluation((0, 0, 1), (2.0, 2.0, 4.0)), evaluation((0, 0, 1), after)
-    assert comparison(parent, trained, None).endswith(said)
-    assert "to 3 unrelated questions of general knowledge: 2.67 nats" in comparison(parent, trained, None)
+    lines = comparison(parent, trained, None).split("\n")
+    assert [line[:8] for line in lines] == ["pass@1 +", "Mean len", "Answers "]
+    assert lines[2].endswith(said)
+    assert "to 3 unrelated questions of general knowledge" in lines[2]
+    assert "2.67 nats per token before" in lines[2]
+    known = {name: name for name in parent.correct}
+    parent, trained = (one.model_copy(update={"questions": known}) for one in (parent, trained))
+    assert comparison(parent, trained, frozenset(known)).split("\n") == lines[1:], (
+        "trained on all: the rest is told all the same"
+    )
 
 
 def test_sets_of_one_stem_are_measured_in_folders_of_their_own():

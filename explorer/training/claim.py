@@ -29,18 +29,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from explorer.cli import run_command
 from explorer.errors import UserError
 from explorer.files import write_atomic
 from explorer.problems import generate_items
 from explorer.records import Problem
-from explorer.training.claim_archive import FACTS_FILE, TAKEN_FILE, take
+from explorer.training.claim_archive import (
+    HUNT_ARCHIVE,
+    SETTINGS_FILE,
+    TAKEN_FILE,
+    Settings,
+    pack_hunt,
+    read_facts,
+    take,
+)
+from explorer.training.evaluate import read_evaluation
 
 TRAIN_SEED, HELD_OUT_SEEDS = 0, (1, 2)
 HELD_OUT = 112
 ROLLOUTS, EVALUATED = 16, 8
-UPDATES = 40
-# Written down before any figure was seen.
+UPDATES, SAMPLES = 40, 8
+# Written down before any figure was seen; α is the RL-ZVP paper's, added after GRPO's first figures.
 MAX_LEAK = 0.1
 ZVP_ALPHA = 0.1
 PER_PROBLEM = 2
@@ -74,7 +85,7 @@ ARMS = (
     Arm("grpo-rescued", "GRPO, rescued traces in zero-hit groups", "grpo", (*_GRPO, "--inject", "zero-hit")),
     Arm(
         "grpo-zvp",
-        "GRPO, groups of equal rewards by entropy (RL-ZVP)",
+        f"GRPO, groups of equal rewards by entropy (RL-ZVP, α {ZVP_ALPHA:g})",
         "grpo",
         (*_GRPO, "--inject", "never", "--zvp-alpha", str(ZVP_ALPHA)),
         further=True,
@@ -110,10 +121,13 @@ class Claim:
     def __init__(self, out: Path, model: str | None, updates: int, samples: int, tell):
         """`tell` is called with a sentence before each step."""
         self.out, self.model, self.updates, self.samples, self.tell = out, model, updates, samples, tell
+        self.taken = (out / TAKEN_FILE).exists()
+        # Whatever this machine would choose by itself: one comparison is in one number format.
+        self.dtype = read_evaluation(out / "evaluations" / "base").model.dtype if self.taken else None
 
     def gather(self) -> None:
         """The hunt, the leaks of what it rescued, and the evaluation of the model as it is."""
-        if (self.out / TAKEN_FILE).exists():
+        if self.taken:
             return
         hunt = ["--problems", self.out / TRAIN_FILE, "--out", self.out / "hunt", "--rollouts", ROLLOUTS]
         self._verb("hunt", *hunt, "--samples", self.samples, *self._chosen())
@@ -123,7 +137,7 @@ class Claim:
     def arm(self, arm: Arm, seed: int) -> None:
         """Train one way and evaluate what comes of it, unless an earlier report has that."""
         folder = self.out / f"{arm.name}-{seed}"
-        if (folder / FACTS_FILE).exists():
+        if read_facts(folder) is not None:
             return
         given = ["--runs", self.out / "hunt", "--out", folder, "--updates", self.updates, "--seed", seed]
         if arm.method == "grpo":
@@ -139,10 +153,13 @@ class Claim:
         given += ["--rollouts", EVALUATED]
         if model is not None:
             given += ["--model", model, "--against", self.out / "evaluations" / "base"]
-        self._verb("evaluate", *given, *([] if model else self._chosen()))
+        self._verb("evaluate", *given, *(self._format() if model else self._chosen()))
 
     def _chosen(self) -> list[str]:
-        return ["--model", self.model] if self.model else []
+        return [*(["--model", self.model] if self.model else []), *self._format()]
+
+    def _format(self) -> list[str]:
+        return ["--dtype", self.dtype] if self.dtype else []
 
     def _verb(self, *arguments: object) -> None:
         words = [str(one) for one in arguments]
@@ -154,18 +171,35 @@ class Claim:
             raise UserError(f"`{words[0]}` ended with exit code {ended}: mend what it said and repeat the command.")
 
 
+def need_alike(out: Path, settings: Settings) -> None:
+    """Keep a comparison's settings beside it, and refuse others. Raises `UserError`."""
+    path = out / SETTINGS_FILE
+    try:
+        there = Settings.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        write_atomic(path, settings.model_dump_json(indent=1).encode())
+        return
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: use a whole copy of it, or another --out.") from error
+    for name, value in settings.model_dump().items():
+        if value != (kept := getattr(there, name)):
+            word = name.replace("_", " ")
+            raise UserError(f"{out} holds a comparison with {word} {kept:g}, not {value:g}: choose another --out.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison, or go on with it, and write its report after every arm."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=Path, required=True, help="Folder of the comparison; the same command goes on.")
     parser.add_argument("--model", default=None, help="Hub id or folder; default SmolLM2-135M-Instruct.")
     parser.add_argument("--report", type=Path, default=None, help="Where the report goes; default: into --out.")
-    parser.add_argument("--seeds", type=int, default=3, help="How many seeds of each arm.")
-    parser.add_argument("--updates", type=int, default=UPDATES, help="Updates of every arm.")
-    parser.add_argument("--samples", type=int, default=8, help="Continuations of a revised prefix in the hunt.")
-    parser.add_argument("--earlier", type=Path, default=None, help="A report's folder: its hunt and seeds are kept.")
-    usual = [arm.name for arm in ARMS if not arm.further]
-    parser.add_argument("--arms", nargs="*", default=usual, help="Only these arms; default: %(default)s.")
+    parser.add_argument("--seeds", type=int, default=3, help="How many seeds of each arm; default: %(default)s.")
+    parser.add_argument("--updates", type=int, default=UPDATES, help="Updates of every arm; default: %(default)s.")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="Continuations of a revised prefix in the hunt.")
+    parser.add_argument("--earlier", type=Path, default=None, help="A report's folder: add to its hunt and its seeds.")
+    usual, further = ([arm.name for arm in ARMS if arm.further is which] for which in (False, True))
+    said = f"Only these arms; default: {' '.join(usual)}; there is also {' '.join(further)}."
+    parser.add_argument("--arms", nargs="*", default=usual, help=said)
     asked = parser.parse_args(arguments)
     from explorer.training.claim_report import write_report
 
@@ -177,17 +211,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     out = asked.out.absolute()
-    if asked.earlier:
-        take(asked.earlier, out)
+    if asked.earlier and (out / TAKEN_FILE).exists():
+        tell(f"{out} took a report's seeds before: it goes on with those.")
+    elif asked.earlier:
+        sets = tuple([problem.question for problem in found] for found in problems())
+        take(asked.earlier, out, [arm.name for arm in ARMS], sets)
+    settings = Settings(
+        updates=asked.updates,
+        samples=asked.samples,
+        max_leak=MAX_LEAK,
+        per_problem=PER_PROBLEM,
+        zvp_alpha=ZVP_ALPHA,
+    )
+    need_alike(out, settings)
     write_problems(out)
     claim = Claim(out, asked.model, asked.updates, asked.samples, tell)
     claim.gather()
+    report = asked.report or out
+    pack_hunt(out / "hunt", report / HUNT_ARCHIVE)
     for seed in range(asked.seeds):
         for arm in ARMS:
             if arm.name in asked.arms:
                 claim.arm(arm, seed)
-                write_report(out, asked.report or out)
-    print(write_report(out, asked.report or out))
+                write_report(out, report)
+    print(write_report(out, report))
     return 0
 
 

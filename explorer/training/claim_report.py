@@ -22,12 +22,31 @@ from explorer.hunt import read_results
 from explorer.hunt_table import summarise
 from explorer.statistics import wilson_interval
 from explorer.training import folder as files
-from explorer.training.claim import ARMS, MAX_LEAK, PER_PROBLEM, Arm
-from explorer.training.claim_archive import FACTS_FILE, HUNT_ARCHIVE, pack_hunt, published
-from explorer.training.evaluate import Evaluation, Value, bootstrap, mean_rate, nats, percent, read_evaluation
+from explorer.training.claim import ARMS, Arm
+from explorer.training.claim_archive import (
+    HUNT_ARCHIVE,
+    REPORT_FILE,
+    SCHEMA_VERSION,
+    SETTINGS_FILE,
+    TAKEN_FILE,
+    Facts,
+    Seed,
+    read_facts,
+    without_places,
+)
+from explorer.training.evaluate import (
+    Evaluation,
+    Value,
+    bootstrap,
+    dearer,
+    mean_rate,
+    nats,
+    percent,
+    read_evaluation,
+)
 from explorer.training.traces import OWN, RESCUED
 
-REPORT, FIGURES, PLOT = "report.md", "claim.json", "claim.svg"
+REPORT, FIGURES, PLOT = "report.md", REPORT_FILE, "claim.svg"
 COMMAND = "python -m explorer.training.claim --out claim"
 # Which pairs are compared, and the question that each answers.
 PAIRS = (
@@ -41,12 +60,10 @@ PAIRS = (
 def write_report(claim: Path, out: Path) -> Path:
     """Write the report and its figures into `out`; the report's path."""
     figures = gathered(claim)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False).encode())
     rows = [("base", Value(**figures["base"]["pass_at"]["1"]))]
     rows += [(name, Value(**arm["pass_at_1"])) for name, arm in figures["arms"].items()]
     write_atomic(out / PLOT, plot(rows).encode())
-    pack_hunt(claim / "hunt", out / HUNT_ARCHIVE)
+    write_atomic(out / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False).encode())
     write_atomic(out / REPORT, "\n".join(words(figures)).encode())
     return out / REPORT
 
@@ -68,7 +85,9 @@ def gathered(claim: Path) -> dict:
             by_seed[arm.name] = runs
             arms[arm.name] = arm_figures(arm, runs, facts, base)
             kept[arm.name] = {
-                str(seed): {"evaluation": published(run, f"{arm.name}-{seed}"), "training": facts[seed]}
+                str(seed): Seed(
+                    evaluation=without_places(run, f"{arm.name}-{seed}", questions=False), training=facts[seed]
+                ).model_dump(mode="json")
                 for seed, run in runs.items()
             }
     pairs = {}
@@ -78,14 +97,16 @@ def gathered(claim: Path) -> dict:
                 "question": question,
                 **difference(by_seed[first], by_seed[second]),
             }
+    usual = {arm.name for arm in ARMS if not arm.further}
+    named = "" if set(arms) <= usual else f" --arms {' '.join(arms)}"
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
-        "schema_version": 2,
-        "command": COMMAND,
-        "settings": {"max_leak": MAX_LEAK, "per_problem": PER_PROBLEM},
+        "schema_version": SCHEMA_VERSION,
+        "command": COMMAND + named,
+        "settings": json.loads((claim / SETTINGS_FILE).read_bytes()),
+        "taken": files.read_json(claim / TAKEN_FILE),
         "hunt": hunted.model_dump(mode="json"),
-        # The file's name: where it lies on this machine is of no use to others.
-        "base": base.model_dump(mode="json") | {"problems": Path(base.problems).name},
+        "base": without_places(base, base.model.id, questions=True).model_dump(mode="json"),
         "arms": arms,
         "pairs": pairs,
         # Every seed by itself: with these all figures above can be counted again, and further seeds added.
@@ -93,8 +114,8 @@ def gathered(claim: Path) -> dict:
     }
 
 
-def arm_figures(arm: Arm, runs: dict[int, Evaluation], facts: dict[int, dict], base: Evaluation) -> dict:
-    """One way of training over its seeds; `facts` as `training_facts` has them."""
+def arm_figures(arm: Arm, runs: dict[int, Evaluation], facts: dict[int, Facts], base: Evaluation) -> dict:
+    """One way of training over its seeds."""
     n = base.sampling.n
     seeds = sorted(runs)
     both = [problem for problem in base.correct if all(problem in runs[s].correct for s in seeds)]
@@ -133,38 +154,37 @@ def _broke(runs: Sequence[Evaluation], base: Evaluation) -> dict | None:
     return bootstrap(gaps).model_dump()
 
 
-def training_facts(folder: Path) -> dict:
+def training_facts(folder: Path) -> Facts:
     """What one training had and took."""
-    if (folder / FACTS_FILE).exists():
-        return files.read_json(folder / FACTS_FILE)
+    if (found := read_facts(folder)) is not None:
+        return found
     request = files.read_config(folder).request
     rows = Counter(row.origin for row in files.read_rows(folder))
     result = files.read_json(folder / files.RESULT_FILE)
     lines = files.read_lines(folder / files.METRICS_FILE)
-    found = {
-        "updates": request.updates,
-        "batch": request.batch,
-        "learning_rate": request.rate,
-        "own_rows": rows[OWN],
-        "rescued_rows": rows[RESCUED],
-        "seconds": round(result.get("seconds", 0.0), 1),
-        "peak_memory_bytes": result.get("peak_memory_bytes", 0),
-    }
-    if any("frac_reward_zero_std" in line for line in lines):
-        found["without_signal"] = _mean([line.get("frac_reward_zero_std") or 0.0 for line in lines])
-        found["rescued_members"] = sum(line.get("rescued_members") or 0.0 for line in lines)
-    return found
+    groups = any("frac_reward_zero_std" in line for line in lines)
+    return Facts(
+        updates=request.updates,
+        batch=request.batch,
+        learning_rate=request.rate,
+        own_rows=rows[OWN],
+        rescued_rows=rows[RESCUED],
+        seconds=round(result.get("seconds", 0.0), 1),
+        peak_memory_bytes=result.get("peak_memory_bytes", 0),
+        equal_rewards=_mean([line.get("frac_reward_zero_std") or 0.0 for line in lines]) if groups else None,
+        rescued_members=sum(line.get("rescued_members") or 0.0 for line in lines) if groups else None,
+    )
 
 
-def over_seeds(facts: Sequence[dict]) -> dict:
+def over_seeds(facts: Sequence[Facts]) -> dict:
     """The first seed's rows, the median of the seconds (one that was interrupted, or had other work beside it, says
     nothing), the most of the memory, the mean or the sum of the rest."""
-    found = dict(facts[0])
-    found["seconds"] = round(statistics.median(one["seconds"] for one in facts), 1)
-    found["peak_memory_bytes"] = max(one["peak_memory_bytes"] for one in facts)
-    if "without_signal" in found:
-        found["without_signal"] = _mean([one["without_signal"] for one in facts])
-        found["rescued_members"] = sum(one["rescued_members"] for one in facts)
+    found = facts[0].model_dump()
+    found["seconds"] = round(statistics.median(one.seconds for one in facts), 1)
+    found["peak_memory_bytes"] = max(one.peak_memory_bytes for one in facts)
+    if facts[0].equal_rewards is not None:
+        found["equal_rewards"] = _mean([one.equal_rewards or 0.0 for one in facts])
+        found["rescued_members"] = sum(one.rescued_members or 0.0 for one in facts)
     return found
 
 
@@ -228,8 +248,7 @@ def words(figures: dict) -> list[str]:
     ]
     for arm in figures["arms"].values():
         newly, lost = _counts(arm["newly_solved"], arm["of_zero_hit"]), _counts(arm["lost"], arm["of_hit"])
-        found = arm.get("pass_at_n_interval")
-        hit = percent(Value(**found)) if found else f"{100 * arm['pass_at_n']:.1f} %"
+        hit = percent(Value(**arm["pass_at_n_interval"]))
         lines.append(
             f"| {arm['words']} | {len(arm['seeds'])} | {percent(Value(**arm['pass_at_1']))} | "
             f"{_points(arm['against_base'])} | {hit} | {newly} | {lost} | {arm['tokens']:.0f} | "
@@ -239,32 +258,46 @@ def words(figures: dict) -> list[str]:
         "",
         "## What each training had",
         "",
-        "| training | updates × batch | learning rate | own rollouts | rescued | groups without signal "
+        "| training | updates × batch | learning rate | own rollouts | rescued | groups of equal rewards "
         "| rescued members entered | time, median | memory |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in figures["arms"].values():
         t = arm["training"]
-        idle = f"{100 * t['without_signal']:.0f} %" if "without_signal" in t else ""
-        entered = f"{t['rescued_members']:.0f} in all seeds" if "rescued_members" in t else ""
+        grouped = t["equal_rewards"] is not None
+        idle = f"{100 * t['equal_rewards']:.0f} %" if grouped else ""
+        entered = f"{t['rescued_members']:.0f} in all seeds" if grouped else ""
         lines.append(
             f"| {arm['words']} | {t['updates']} × {t['batch']} | {t['learning_rate']:g} | {t['own_rows']} | "
             f"{t['rescued_rows']} | {idle} | {entered} | {t['seconds'] / 60:.1f} min | "
             f"{t['peak_memory_bytes'] / 1e9:.1f} GB |"
         )
-    settings = figures["settings"]
+    settings, taken = figures["settings"], figures["taken"]
     compared = len(figures["arms"]) + sum(pair["difference"] is not None for pair in figures["pairs"].values())
     lines += [
         "",
         f"Of a problem at most {settings['per_problem']} own and {settings['per_problem']} rescued traces are trained "
-        f"on. “Leak little”: no false equation, and no position of the revised prefix with more than "
-        f"{100 * settings['max_leak']:.0f} % of its weight on the answer’s tokens; written down before any figure was "
-        "seen. That arm leaves out own rollouts on a false equation as well, so it differs in two things. "
-        f"Intervals are over problems and take the seeds as they are. With {compared} comparisons at 95 % the chance "
-        f"that at least one differs by luck alone is up to about {100 * (1 - 0.95**compared):.0f} %.",
+        "on. Times and memory are of the machines that the seeds ran on.",
+        "",
+    ]
+    if "rft-filtered" in figures["arms"]:
+        lines += [
+            f"“Leak little”: no false equation, and no position of the revised prefix with more than "
+            f"{100 * settings['max_leak']:.0f} % of its weight on the answer’s tokens; written down before any figure "
+            "was seen. That arm leaves out own rollouts on a false equation as well, so it differs in two things.",
+            "",
+        ]
+    if taken:
+        seeds = "; ".join(f"{arm} {', '.join(map(str, each))}" for arm, each in taken.items() if each)
+        lines += [f"Taken from an earlier report, so run on whatever machine that was: {seeds or 'its hunt'}.", ""]
+    most = max((seed for arm in figures["arms"].values() for seed in arm["seeds"]), default=-1)
+    lines += [
+        f"Intervals are over problems and take the seeds as they are. With {compared} comparisons of pass@1 at 95 % "
+        f"the chance that at least one differs by luck alone is up to about {100 * (1 - 0.95**compared):.0f} %; those "
+        "of unrelated answers come on top.",
         "",
         f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}: "
-        f"`{COMMAND} --earlier FOLDER` adds seeds to them.",
+        f"`{COMMAND} --earlier FOLDER --seeds {most + 2}` adds a seed to those in this folder.",
         "",
     ]
     return lines
@@ -284,7 +317,7 @@ def short(figures: dict) -> list[str]:
     for name, arm in figures["arms"].items():
         found.append(f"{name} against no training: {_points(arm['against_base'])} points: {said(_value(arm))}.")
     if found and (base := figures["base"].get("unrelated")):
-        costs = ", ".join(f"{name} {_unrelated(arm)}" for name, arm in figures["arms"].items())
+        costs = ", ".join(f"{name} {_unrelated(arm)}{_dearer(arm)}" for name, arm in figures["arms"].items())
         found.append(
             "Did anything else break? Answers to unrelated questions cost the model as it was "
             f"{base['value']:.2f} nats per token, and after training (difference, 95 % interval over "
@@ -306,12 +339,19 @@ def _unrelated(arm: dict) -> str:
     return f"{arm['unrelated']:.2f}" + (f", {nats(Value(**gap))}" if gap else "")
 
 
+def _dearer(arm: dict) -> str:
+    """What that means, by the rule above; a difference that rounds to 0 is none that anyone would notice."""
+    if (gap := arm["unrelated_against_base"]) is None:
+        return ""
+    return f": {dearer(Value(**gap))}"
+
+
 def _value(arm: dict) -> Value:
     return Value(**arm["against_base"])
 
 
 def _points(plain: dict) -> str:
-    return f"{100 * plain['value']:+.1f} ({100 * plain['low']:+.1f} to {100 * plain['high']:+.1f})"
+    return f"{100 * plain['value']:+.1f} ({100 * plain['low']:+.1f} to {100 * plain['high']:+.1f})".replace("-", "−")
 
 
 def _share(x: int, n: int) -> str:

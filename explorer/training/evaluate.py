@@ -14,6 +14,7 @@ What it does not do: revise or train anything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class Counted(Record):
 class Evaluation(Record):
     """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`, `questions` to its
     question. `hit` are problems with at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count
-    rollouts; `unrelated` is in nats per token, lower is better, and `unrelated_each` the same of every question."""
+    rollouts; `unrelated` is in nats per token, lower is better, `unrelated_each` the same of every question, and
+    `unrelated_set` tells which questions these were."""
 
     schema_version: int = 1
     model: ModelInfo
@@ -76,6 +78,7 @@ class Evaluation(Record):
     cut_off: Counted
     unrelated: Value | None = None
     unrelated_each: tuple[float, ...] = ()
+    unrelated_set: str = ""
     passed_over: int = 0
     against: Comparison | None = None
 
@@ -252,7 +255,7 @@ def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
     """How much more an answer to an unrelated question costs one model than another, nats per token: the mean over
     questions with its bootstrap interval; None where one of them kept none, or was asked others."""
     pairs = mine.unrelated_each, other.unrelated_each
-    if not pairs[0] or len(pairs[0]) != len(pairs[1]):
+    if not pairs[0] or len(pairs[0]) != len(pairs[1]) or mine.unrelated_set != other.unrelated_set:
         return None
     return bootstrap([a - b for a, b in zip(*pairs, strict=True)])
 
@@ -279,6 +282,7 @@ def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[fl
         cut_off=pooled([one.cut_off for one in texts], each),
         unrelated=bootstrap(losses) if losses else None,
         unrelated_each=tuple(losses),
+        unrelated_set=hashlib.sha256(UNRELATED.read_bytes()).hexdigest()[:16],
         passed_over=len(problems) - len(judged),
     )
 
@@ -332,6 +336,14 @@ def nats(gap: Value) -> str:
     return "{} ({} to {})".format(*each)
 
 
+def dearer(gap: Value) -> str:
+    """What a difference in the loss of unrelated answers means: of these answers, in these words, and no more. One that
+    rounds to 0 is none that anyone would notice."""
+    if round(abs(gap.value), 2) == 0 or gap.low <= 0 <= gap.high:
+        return "can’t be told apart"
+    return "less likely" if gap.value > 0 else "likelier"
+
+
 def words(one: Evaluation) -> list[str]:
     """An evaluation for people."""
     s = one.sampling
@@ -358,5 +370,6 @@ def words(one: Evaluation) -> list[str]:
             f"{a.lost.x} of {a.lost.n}",
         ]
     if one.against and one.against.unrelated:
-        lines.append(f"  unrelated answers: {nats(one.against.unrelated)} nats per token, question by question")
+        gap = one.against.unrelated
+        lines.append(f"  unrelated answers: {nats(gap)} nats per token, question by question: {dearer(gap)}")
     return [*lines, "intervals: 95 %, over problems by bootstrap, counts of problems by Wilson"]

@@ -29,13 +29,13 @@ class Member(Record):
 
 
 class Group(Record):
-    """A group's members; `signal` says whether any of them moves the weights."""
+    """A group's members; `signal` says whether GRPO's advantages move the weights."""
 
     members: tuple[Member, ...]
 
     @property
     def signal(self) -> bool:
-        """Whether the advantages differ from 0: a group of equal rewards teaches nothing."""
+        """Whether the advantages differ from 0: of a group of equal rewards GRPO learns nothing."""
         return any(abs(member.advantage) > 1e-9 for member in self.members)
 
 

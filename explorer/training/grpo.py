@@ -1,4 +1,4 @@
-"""GRPO by TRL, and the one thing that TRL has not: a rescued trace that takes a failed member's place in its group.
+"""GRPO by TRL, and what TRL has not: a rescued trace that takes a failed member's place in its group.
 
 A zero-hit prompt's group has equal rewards, so no advantage and no gradient. One failed member is replaced by a text
 that was verified correct: its exact token ids, its reward by the same reward function, its advantage by TRL's own
@@ -35,7 +35,7 @@ from explorer.training.request import Inject, Sampler, TrainRequest
 from explorer.training.sampler import FastSampler, SamplingTrainer
 from explorer.training.traces import TrainingTrace
 from explorer.training.weights import Trainee
-from explorer.training.zero_variance import ZeroVarianceTrainer
+from explorer.training.zero_variance import ALIKE, ZeroVarianceTrainer
 
 OFF_POLICY = "off_policy"
 
@@ -112,6 +112,8 @@ class RescuingTrainer(ZeroVarianceTrainer):
         entered = torch.zeros(len(completions), dtype=torch.bool, device=completions.device)
         entered[list(self._entered)] = True
         output[OFF_POLICY] = entered
+        if ALIKE in output:  # a group that a trace entered is the trace's, whatever its rewards came to
+            output[ALIKE] = torch.where(entered, 0, output[ALIKE])
         if self._mask_prefix:
             shown = torch.ones_like(output["completion_mask"])
             for member, hidden in self._entered.items():
@@ -189,7 +191,7 @@ def trainer(
     watch: TrainerCallback,
     judge: JudgeLike,
 ) -> GRPOTrainer:
-    """TRL's trainer over the problems; with injection, ours."""
+    """A trainer over the problems: TRL's own, or ours on top of it with the app's sampler, RL-ZVP or injection."""
     vllm = {"use_vllm": True, "vllm_mode": "colocate"} if request.sampler is Sampler.VLLM else {}
     fast = None
     if request.sampler is Sampler.FAST or (request.sampler is Sampler.AUTO and FastSampler.suits(trainee)):

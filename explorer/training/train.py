@@ -46,7 +46,9 @@ def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[st
         + "".join(f"; left out: {count} {why}" for why, count in material.left_out.items()),
     ]
     if request.method is Method.GRPO:
-        lines.append(f"  prompts: {len(prepared(asked, material))}, groups of {request.group}")
+        entering = f"rescued traces enter: {request.inject.value}"
+        zvp = f", RL-ZVP with α {request.zvp_alpha:g}" if request.zvp_alpha else ""
+        lines.append(f"  prompts: {len(prepared(asked, material))}, groups of {request.group}, {entering}{zvp}")
     if estimated.epochs is not None:
         lines.append(f"  each row is seen {estimated.epochs:g} times")
     lines += [

@@ -27,6 +27,7 @@ from explorer.training.evaluate import (
     EVALUATION_FILE,
     Evaluation,
     compare,
+    dearer,
     mean_rate,
     nats,
     read_evaluation,
@@ -34,6 +35,7 @@ from explorer.training.evaluate import (
 )
 from explorer.ui.models import ModelHost
 from explorer.views.hunt import SAID
+from explorer.views.train import count_words
 from explorer.views.train_progress import after_payload, side_payload
 
 Payload = dict[str, Any]
@@ -235,42 +237,33 @@ def _seen(trained_on: frozenset[str] | None) -> str:
 
 
 def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str] | None) -> str:
-    """The trained model against its parent, over the problems never trained on; a line for each measure."""
+    """The trained model against its parent, a line for each measure; pass@1 over the problems never trained on."""
     before, after = _apart(parent, trained_on)[0], _apart(trained, trained_on)[0]
     both = before.keys() & after.keys()
-    if not both or parent.sampling != trained.sampling:
+    if parent.sampling != trained.sampling:
         return ""
-    told = compare(
-        {name: after[name] for name in both}, {name: before[name] for name in both}, parent.sampling.n, parent.model.id
-    )
-    by, low, high = (
-        f"{100 * value:+.1f}".replace("-", "−")
-        for value in (told.difference.value, told.difference.low, told.difference.high)
-    )
-    return (
-        f"pass@1 {by} points ({low} to {high}) "
-        f"over {len(both)} problems {_seen(trained_on)}: better on {told.better}, worse on {told.worse} "
-        f"(sign test p = {told.p:.2g}). Zero-hit before and hit after: {told.newly_solved.x} of {told.newly_solved.n}; "
-        f"hit before and lost: {told.lost.x} of {told.lost.n}.\nMean length of all rollouts: {parent.tokens:.0f} "
-        f"tokens before, {trained.tokens:.0f} after.{other_knowledge(parent, trained)}"
-    )
-
-
-def other_knowledge(parent: Evaluation, trained: Evaluation) -> str:
-    """Whether a training cost anything elsewhere; empty where that was not measured."""
+    lines = []
+    if both:
+        n = parent.sampling.n
+        told = compare({name: after[name] for name in both}, {name: before[name] for name in both}, n, parent.model.id)
+        by, low, high = (
+            f"{100 * value:+.1f}".replace("-", "−")
+            for value in (told.difference.value, told.difference.low, told.difference.high)
+        )
+        lines.append(
+            f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: better on "
+            f"{told.better}, worse on {told.worse} (sign test p = {told.p:.2g}). Zero-hit before and hit after: "
+            f"{told.newly_solved.x} of {told.newly_solved.n}; hit before and lost: {told.lost.x} of {told.lost.n}."
+        )
+    lines.append(f"Mean length of all rollouts: {parent.tokens:.0f} tokens before, {trained.tokens:.0f} after.")
     gap = unrelated_difference(trained, parent)
-    if gap is None or parent.unrelated is None or trained.unrelated is None:
-        return ""
-    said = "no loss that can be told"
-    if gap.low > 0:
-        said = "other knowledge was lost"
-    elif gap.high < 0:
-        said = "they became likelier"
-    return (
-        f"\nAnswers to {len(trained.unrelated_each)} unrelated questions of general knowledge: "
-        f"{parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a difference of "
-        f"{nats(gap)}, more is worse: {said}."
-    )
+    if gap is not None and parent.unrelated is not None and trained.unrelated is not None:
+        lines.append(
+            f"Answers to {len(trained.unrelated_each)} unrelated questions of general knowledge, in the words of an "
+            f"answer book: {parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a "
+            f"difference of {nats(gap)}, more is worse: {dearer(gap)}."
+        )
+    return "\n".join(lines)
 
 
 def _apart(one: Evaluation, trained_on: frozenset[str] | None) -> tuple[dict[str, int], dict[str, int]]:

@@ -245,16 +245,14 @@ def _group_words(without: Group, entered: Group, request: TrainRequest) -> str:
             f"{said} With the rescued trace in the place of the last failed one, its advantage is "
             f"{_signed(place.advantage)} and that of each failed one {_signed(failed)}."
         )
+    if request.zvp_alpha and not without.signal:
+        told = "α·H" if right else "−α·(max H − H), the maximum over its completion"
+        return (
+            f"{said} RL-ZVP (α = {request.zvp_alpha:g}) gives each token an advantage of its own, by the entropy H "
+            f"where it was drawn: {told}."
+        )
     never = request.inject is Inject.NEVER
-    said += " No rescued trace enters." if never else " No rescued trace enters this one: it needs none."
-    if not request.zvp_alpha or without.signal:
-        return said
-    told = (
-        f"α·H where H is its entropy (α = {request.zvp_alpha:g})"
-        if right
-        else f"−α·(max H − H), H its entropy, α = {request.zvp_alpha:g}"
-    )
-    return f"{said} But RL-ZVP gives each token an advantage of its own: {told}."
+    return f"{said} " + ("No rescued trace enters." if never else "No rescued trace enters this one: it needs none.")
 
 
 def _weights(
