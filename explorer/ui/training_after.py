@@ -251,8 +251,8 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
             for value in (told.difference.value, told.difference.low, told.difference.high)
         )
         lines.append(
-            f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: better on "
-            f"{told.better}, worse on {told.worse} (sign test p = {told.p:.2g}). Zero-hit before and hit after: "
+            f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: "
+            f"better on {told.better}, worse on {told.worse} (sign test p = {told.p:.2g}). Zero-hit before and hit after: "
             f"{told.newly_solved.x} of {told.newly_solved.n}; hit before and lost: {told.lost.x} of {told.lost.n}."
         )
     lines.append(f"Mean length of all rollouts: {parent.tokens:.0f} tokens before, {trained.tokens:.0f} after.")
