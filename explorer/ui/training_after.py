@@ -253,7 +253,8 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
         lines.append(
             f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: "
             f"better on {told.better}, worse on {told.worse} (sign test p = {told.p:.2g}). Zero-hit before and "
-            f"hit after: {told.newly_solved.x} of {told.newly_solved.n}; hit before and lost: {told.lost.x} of {told.lost.n}."
+            f"hit after: {told.newly_solved.x} of {told.newly_solved.n}; hit before and lost: {told.lost.x} of "
+            f"{told.lost.n}."
         )
     lines.append(f"Mean length of all rollouts: {parent.tokens:.0f} tokens before, {trained.tokens:.0f} after.")
     gap = unrelated_difference(trained, parent)
