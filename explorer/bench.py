@@ -4,7 +4,8 @@ The order is the README's; every row is kept as soon as it is measured, a row th
 and an interruption keeps what there is. The same results print as a table, as Markdown for the README, and as JSON
 without paths or names of machines.
 
-What it does not do: measure (`bench_rows.py`, `bench_process.py`), know the plain way (`bench_reference.py`).
+What it does not do: measure (`bench_rows.py`, `bench_process.py`, `bench_training.py`), or know the plain way
+(`bench_reference.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from explorer import __version__, bench_rows
+from explorer import __version__, bench_rows, bench_training
 from explorer.bench_case import QUICK, Bench, Growth, Row, Sizes
 from explorer.errors import UserError
 from explorer.settings import Settings
@@ -59,6 +60,15 @@ MEASUREMENTS = (
     Measurement("start", "from the command to the page", bench_rows.start, needs_model=False),
     Measurement("map", "the vocabulary map from its cache", bench_rows.map_of_the_vocabulary, needs_model=False),
     Measurement("peak-memory", "peak memory of the whole loop", bench_rows.peak_memory, needs_model=False),
+    *(
+        Measurement(f"train-sft-{figure}", words, partial(bench_training.sft, figure=figure), needs_model=False)
+        for figure, words in (
+            ("first", "SFT, from the command to the first update"),
+            ("whole", "SFT, 64 traces, from the command to the end"),
+            ("memory", "SFT, peak memory"),
+        )
+    ),
+    Measurement("train-grpo", "an update of GRPO, a group of 8", bench_training.grpo, needs_model=False),
     Measurement("growth-prefix", "a step, by length of the prefix", bench_rows.growth_of_prefix, grows=True),
     Measurement(
         "growth-vocabulary",

@@ -107,11 +107,14 @@ class Sizes:
     vocabularies: tuple[int, ...] = (8_192, 32_768, 151_936)
     rows_of_sampling: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     lengths: tuple[int, ...] = (64, 128, 256, 512, 1_024)
+    sft_updates: int = 16  # of sft_batch traces each
+    sft_batch: int = 4
+    grpo_updates: int = 8
     matmul: int = 2_048
     read_bytes: int = 400 * MEGABYTE
 
 
-QUICK = Sizes(repeats=3, batches=2, new_tokens=32, prompts=8, starts=1)
+QUICK = Sizes(repeats=3, batches=2, new_tokens=32, prompts=8, starts=1, sft_updates=4, grpo_updates=2)
 
 
 class Bench:

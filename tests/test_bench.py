@@ -9,12 +9,13 @@ import re
 import pytest
 import torch
 
-from explorer import bench, bench_case, bench_process, bench_rows, cli
+from explorer import bench, bench_case, bench_process, bench_rows, bench_training, cli
 from explorer.bench_case import Bench, Growth, Row, Sizes
 from explorer.bench_reference import PlainReference, until_end
 from explorer.errors import UserError
 from explorer.settings import read_settings
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
+from tests.tiny_training import saved_model, saved_runs
 
 SHAPE = {
     "vocab_size": 512,
@@ -57,6 +58,10 @@ NAMES = [
     "start",
     "map",
     "peak-memory",
+    "train-sft-first",
+    "train-sft-whole",
+    "train-sft-memory",
+    "train-grpo",
     "growth-prefix",
     "growth-vocabulary",
     "growth-rollouts",
@@ -91,6 +96,14 @@ def processes_answer(patch, **loop) -> list[tuple]:
     starts = iter((9.0, 2.0, 4.0, 2.0, 4.0))
     patch.setattr(bench_process, "answer_of", answer)
     patch.setattr(bench_process, "page_start_s", lambda: next(starts))
+    bench_training._sft.cache_clear()
+
+    def trained(bench, method, *options):
+        asked.append((method, options))
+        slow = 3.0 if "trl" in options else 1.0
+        return bench_training.Trained(9.0, 120.0, (2.0 * slow, 4.0 * slow, 6.0 * slow), 4_000_000_000)
+
+    patch.setattr(bench_training, "trained", trained)
     return asked
 
 
@@ -112,9 +125,46 @@ def test_every_row_is_there_and_none_failed(whole):
     results, told, _, _ = whole
     assert list(by_name(results)) == NAMES == [one.name for one in bench.MEASUREMENTS]
     assert [row.error for row in by_name(results).values()] == [""] * len(NAMES)
-    assert [line for line in told if re.match(r"\d+ of 15: ", line)] == [
-        f"{number} of 15: {one.name}, {one.what}" for number, one in enumerate(bench.MEASUREMENTS, 1)
+    assert [line for line in told if re.match(r"\d+ of 19: ", line)] == [
+        f"{number} of 19: {one.name}, {one.what}" for number, one in enumerate(bench.MEASUREMENTS, 1)
     ]
+
+
+def test_rows_of_training_are_by_the_clock_of_their_process(whole):
+    rows = by_name(whole[0])
+    assert [rows[f"train-sft-{which}"].ours for which in ("first", "whole", "memory")] == [9.0, 120.0, 4.0]
+    assert [rows[f"train-sft-{which}"].met for which in ("first", "whole", "memory")] == [True] * 3
+    assert (rows["train-grpo"].ours, rows["train-grpo"].reference, rows["train-grpo"].ratio) == (4.0, 12.0, 3.0)
+    asked = [entry for entry in whole[3] if entry[0] in ("sft", "grpo")]
+    assert [method for method, _ in asked] == ["sft", "grpo", "grpo"], "one training for all three figures"
+    groups = [[str(one) for one in options] for _, options in asked[1:]]
+    assert [one for one in groups[0] if one != "fast"] == [one for one in groups[1] if one != "trl"], "asked alike"
+
+
+def test_a_training_is_timed_for_real(tmp_path, monkeypatch):
+    from explorer.hunt import HuntConfig
+    from explorer.records import RevisionConfig, SamplingConfig
+    from explorer.training.claim_archive import pack_hunt
+
+    tiny = saved_model(tmp_path / "tiny")
+    traces = saved_runs(tiny, tmp_path / "hunt")
+    config = HuntConfig(problems="p", model=traces[0].model, sampling=SamplingConfig(), config=RevisionConfig())
+    (tmp_path / "hunt" / "hunt.json").write_text(config.model_dump_json())
+    pack_hunt(tmp_path / "hunt", tmp_path / "packed.tar.xz")
+    monkeypatch.setattr(bench_training, "TRACES", tmp_path / "packed.tar.xz")
+    bench_ = Bench(read_settings(model=str(tiny), device="cpu"), TINY)
+    with pytest.raises(UserError, match="without --model"):
+        bench_training.trained(bench_, "sft")
+    monkeypatch.setattr(bench_training, "DEFAULT_MODEL", str(tiny))
+    found = bench_training.trained(
+        bench_, "sft", "--model", tiny, "--traces", "both", "--updates", 3, "--batch", 2, "--held-out-count", 0
+    )
+    assert 0 < found.first_s < found.whole_s
+    assert len(found.updates_s) == 2
+    assert sum(found.updates_s) < found.whole_s
+    assert found.peak_bytes > 1e8
+    with pytest.raises(UserError, match=r"The training failed: error: .*updates"):
+        bench_training.trained(bench_, "sft", "--model", tiny, "--updates", 0)
 
 
 def test_the_reference_finds_the_same_numbers(whole):
@@ -198,7 +248,7 @@ def test_growth_tables_leave_out_what_the_context_does_not_hold(whole):
     assert [row[0] for row in rows["growth-vocabulary"].rows] == [64, 128]
     assert [row[0] for row in rows["growth-rollouts"].rows] == [1, 3]
     assert [row[0] for row in rows["growth-length"].rows] == [16]
-    for name in NAMES[11:]:
+    for name in NAMES[15:]:
         assert all(len(row) == len(rows[name].columns) and row[1] > 0 for row in rows[name].rows)
 
 
@@ -223,7 +273,7 @@ def test_table_and_markdown_have_every_row(whole):
         assert re.search(rf"^{name}\b", text, re.MULTILINE)
         assert f"`{name}`" in marked
     first = marked.split("\n\n")[1].splitlines()
-    assert len(first) == 13
+    assert len(first) == 17
     assert {line.count("|") for line in first} == {9}
     assert "≤ 5, better ≤ 3 (met)" in marked
     assert "llama" not in text

@@ -119,7 +119,7 @@ def take(report: Path, out: Path, arms: Sequence[str], questions: tuple[Sequence
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        _unpack(report / HUNT_ARCHIVE, staging)
+        unpack_hunt(report / HUNT_ARCHIVE, staging)
         hunted = {result.question for result in read_results(staging / "hunt")}
         held_out = set(published.base.questions.values())
         for mine, theirs in ((set(questions[0]), hunted), (set(questions[1]), held_out)):
@@ -159,8 +159,12 @@ def read_published(report: Path) -> Published:
         raise UserError(f"{path} is damaged: use a whole copy of it.") from None
 
 
-def _unpack(archive: Path, target: Path) -> None:
-    """A packed hunt into a folder. Raises `UserError`."""
+def unpack_hunt(archive: Path, target: Path) -> None:
+    """A packed hunt into a folder, as `hunt` there.
+
+    Raises:
+        UserError: there is none, it is damaged, or it holds something else.
+    """
     damaged = UserError(f"{archive} is damaged, or holds something else than a hunt: use a whole copy of it.")
     try:
         with tarfile.open(archive, mode="r:xz") as packed:
