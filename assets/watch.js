@@ -271,7 +271,7 @@ class Story {
     this.#renderSettings(value.settings);
     setAttr(this.live, "aria-disabled", value.replayable ? null : "true");
     this.live.hidden = !value.replayable && !value.why_not; // a run that is live already
-    setText(this.why, value.replayable ? "" : value.why_not);
+    setText(this.why, value.replayable ? value.note : value.why_not);
     this.why.hidden = !this.why.textContent;
     setAttr(this.live, "title", value.replayable ? "Compute every step anew on this server" : null);
   }

@@ -24,6 +24,7 @@ from explorer.leaks import leaks
 from explorer.pipeline import Cancelled, Run, load_model, never
 from explorer.records import Leaks, Trace
 from explorer.rollout import JudgeLike
+from explorer.sources import loads_as
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run, save_run, write_atomic
 from explorer.verdict import NoJudge
@@ -118,7 +119,11 @@ def audit(
         folders = [_copied(folder, out) for folder in folders]
     first = load_run(folders[0], with_trajectory=False)[0]
     settings = read_settings(
-        **{**model, "model": model["model"] or first.model.id, "dtype": model["dtype"] or first.model.dtype}
+        **{
+            **model,
+            "model": model["model"] or loads_as(first.model.id, first.model.source),
+            "dtype": model["dtype"] or first.model.dtype,
+        }
     )
     audits: list[Audit] = []
     measured: list[Leaks | None] = []

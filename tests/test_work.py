@@ -16,6 +16,7 @@ from explorer import store
 from explorer.audit_controls import KINDS
 from explorer.limits import Limits
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
+from explorer.settings import read_settings
 from explorer.store import load_run
 from explorer.ui.pump import NOT_NOW
 from explorer.ui.screen import SAME, Screen, merged
@@ -33,6 +34,7 @@ class Host:
 
     def __init__(self, model):
         self.model = model
+        self.settings = read_settings(device="cpu")
 
     def loading(self, name):
         return SimpleNamespace(state="ready", model=self.model, message="", progress=1.0)
@@ -406,7 +408,9 @@ def test_a_run_of_another_model_is_shown_but_not_gone_on_with(work, told):
     path.write_text(path.read_text().replace(work.host.model.info.fingerprint, "0" * 16))
     page, screen = visitor(work, told)
     assert screen.stage["live"] is False
-    assert "load it under" in screen.watch["story"]["why_not"]
+    assert "load it under" in screen.audit["why_not"]
+    assert screen.watch["story"]["replayable"] is True
+    assert "other weights" in screen.watch["story"]["note"]
     screen = act(work, page, "play", work.revise(page, CONFIG, one=True))
     assert "load that model" in screen.notice["text"]
     assert page.opened.id == told, "it is still on the screen"
@@ -424,7 +428,7 @@ def test_a_model_that_arrives_opens_every_view_that_waits_for_it(work, told):
     page.opened = replace(page.opened, trace=trace.model_copy(update={"model": right}))
     screen = work.refresh(page)
     assert screen.stage["live"] is True
-    assert [screen.success["why_not"], screen.audit["why_not"], screen.watch["story"]["why_not"]] == ["", "", ""]
+    assert [screen.success["why_not"], screen.audit["why_not"], screen.watch["story"]["note"]] == ["", "", ""]
 
 
 def test_replayed_live_the_same_comes_out_and_is_said(work, told):
@@ -445,6 +449,38 @@ def test_replayed_live_with_another_outcome_that_is_said_too(work, told):
     screen = act(work, page, "live", work.replay(page))
     assert "otherwise than recorded" in screen.ending["text"]
     assert len(screen.stage["steps"]) == 3
+
+
+def test_a_run_of_other_weights_runs_anew_with_those_that_are_here(work, told):
+    path = work.runs_dir / told / "trace.json"
+    text = path.read_text().replace(work.host.model.info.fingerprint, "0" * 16)
+    path.write_text(text.replace('"seed": 5', '"seed": 6'))  # so that the one tiny model draws otherwise
+    page, _ = visitor(work, told)
+    screen = act(work, page, "live", work.replay(page))
+    assert "the model here has other weights" in screen.ending["text"]
+    assert len(screen.stage["steps"]) == 3
+    assert load_run(work.runs_dir / page.run_id)[0].model.fingerprint == work.host.model.info.fingerprint
+
+
+def test_where_nothing_fails_here_that_is_said(work, told, monkeypatch):
+    path = work.runs_dir / told / "trace.json"
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
+    page, _ = visitor(work, told)
+    monkeypatch.setattr(work, "judge", FakeJudge(lambda text: (Verdict.CORRECT, "7")))
+    screen = act(work, page, "live", work.replay(page))
+    assert "there is nothing to revise" in screen.ending["text"]
+    assert screen.stage is None or not screen.stage["steps"]
+
+
+def test_a_public_page_does_not_send_anyone_to_a_model_that_it_refuses(work, told, monkeypatch):
+    path = work.runs_dir / told / "trace.json"
+    text = path.read_text().replace(work.host.model.info.fingerprint, "0" * 16)
+    path.write_text(text)
+    public = work.host.settings.model_copy(update={"public": True})
+    monkeypatch.setattr(work.host, "settings", public)
+    _, screen = visitor(work, told)
+    assert "load it under" not in screen.audit["why_not"]
+    assert "run anew with the model that is" in screen.audit["why_not"]
 
 
 def test_a_run_that_is_not_there_is_refused_and_the_screen_stays(work, told):

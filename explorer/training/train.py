@@ -24,6 +24,7 @@ from explorer.files import write_atomic
 from explorer.hunting import own_device, share, soft_interrupt
 from explorer.records import ModelInfo, Problem
 from explorer.settings import Settings, read_settings
+from explorer.sources import loads_as
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
 from explorer.training.folder import TrainingConfig
@@ -103,7 +104,9 @@ def train(
     if world == 1:
         device = one_card(device, os.environ)
     settings = read_settings(
-        model=model["model"] or (maker.model_id if maker else None), dtype=model["dtype"], device=device
+        model=model["model"] or (loads_as(maker.model_id, maker.model_source) if maker else None),
+        dtype=model["dtype"],
+        device=device,
     )
     tell("Looking for the model", None)
     found = resolve(

@@ -14,6 +14,7 @@ from typing import Any
 
 from explorer.recorded import recorded_runs
 from explorer.records import Rollout, RunStatus, Start, Trace
+from explorer.sources import loads_as
 from explorer.ui.models import ModelHost
 from explorer.ui.session import Session
 from explorer.views.audit import audit_payload
@@ -212,7 +213,18 @@ class Drawing:
         if self.can_go_on(session):
             return ""
         model = session.opened.trace.model
-        return f"This run was made with {model.id} in {model.dtype}: load it under “Use another model” to run it live."
+        name = loads_as(model.id, model.source)
+        copy, named = "", ""
+        if name != model.id:
+            copy, named = " (the 4-bit copy from PyPI)", f" (as “{name}”)"
+        made = f"This run was made with {model.id}{copy} in {model.dtype}"
+        if self.host.settings.refusal(name):
+            return f"{made}, which is not loaded here: it can be watched, and run anew with the model that is."
+        return f"{made}: load it under “Use another model”{named} to go on with it."
+
+    def can_rerun(self, session: Session) -> bool:
+        """Whether the opened run's problem can be run from the start, by whatever model is here or on its way."""
+        return self.host.loading(session.model).state != "failed"
 
     def watch(self, session: Session) -> dict:
         """The gallery, and the story of the run on show."""
@@ -224,8 +236,11 @@ class Drawing:
             shown and shown.trace,
             shown.token_text if shown else str,
             run_id=session.shown_id,
-            replayable=opened is not None and not why_not,
+            replayable=opened is not None and self.can_rerun(session),
             why_not=why_not,
+            note="The model here has other weights than this run’s: live, something else will come out."
+            if why_not
+            else "",
         )
 
     def duel(self, session: Session) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from explorer.errors import UserError
 from explorer.hunt_request import set_name, written
 from explorer.jobs import Job, Jobs
-from explorer.sources import DEFAULT_MODEL
+from explorer.sources import DEFAULT_MODEL, loads_as
 from explorer.statistics import wilson_interval
 from explorer.store import run_folder
 from explorer.training import folder as files
@@ -83,7 +83,7 @@ class After:
             known = (model.info.id, model.info.fingerprint) == (config.model.id, config.model.fingerprint)
         if known and (model or config.model.id == DEFAULT_MODEL):
             return own
-        return config.model_path or config.model.id
+        return config.model_path or loads_as(config.model.id, config.model.source)
 
     def pair(self, training: str) -> tuple[str, str]:
         """Names by which a trained model and its parent are loaded. Raises `UserError` while there is no model."""

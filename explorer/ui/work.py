@@ -300,6 +300,8 @@ class Work:
             session.cut = SplitPoint("custom", len(old.split.prefix_token_ids), "As in the recorded run.")
             self._restart(session, old.config)
         elif session.cut is None:
+            text = f"Run live just now: none of {len(run.before)} failed here, so there is nothing to revise."
+            yield Screen(ending=info(text), busy="")
             return
         # Another machine may round otherwise, and then draw another token: the run goes on with what it drew.
         yield from self.revise(session, old.config, one=False)
@@ -316,8 +318,13 @@ class Work:
         text = (
             "Run live just now: rollouts, steps and continuations are the recorded ones, token for token."
             if same
-            else "Run live just now, and it came out otherwise than recorded: another machine, number format or "
-            "version rounds differently, and one other token changes what follows. Both are real."
+            else "Run live just now, and it came out otherwise than recorded: "
+            + (
+                "the model here has other weights. Both are real."
+                if old.model.fingerprint != run.model.info.fingerprint
+                else "another machine, number format or version rounds differently, and one other token changes what "
+                "follows. Both are real."
+            )
         )
         if not session.stop.is_set():
             yield Screen(ending=info(text), busy="")

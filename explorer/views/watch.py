@@ -29,6 +29,7 @@ def watch_payload(
     run_id: str | None,
     replayable: bool = False,
     why_not: str = "",
+    note: str = "",
 ) -> Payload:
     """The gallery and the story strip.
 
@@ -39,6 +40,7 @@ def watch_payload(
         run_id: names the run on the stage; the id of a recorded run makes it the current one.
         replayable: the run can be computed anew, live, on this server.
         why_not: a sentence that says why it can't.
+        note: what to know before it is.
     """
     current = next((run for run in recorded if run.id == run_id), None)
     return {
@@ -56,12 +58,18 @@ def watch_payload(
             for run in recorded
         ],
         "current": current.id if current else None,
-        "story": None if shown is None else _story(shown, current, token_text, run_id, replayable, why_not),
+        "story": None if shown is None else _story(shown, current, token_text, run_id, replayable, why_not, note),
     }
 
 
 def _story(
-    trace: Trace, recorded: RecordedRun | None, token_text: TokenText, run_id: str | None, replayable: bool, why: str
+    trace: Trace,
+    recorded: RecordedRun | None,
+    token_text: TokenText,
+    run_id: str | None,
+    replayable: bool,
+    why: str,
+    note: str,
 ) -> Payload:
     before = tally(trace.before)
     return {
@@ -86,6 +94,7 @@ def _story(
         "controls": [control_payload(control, trace) for control in decoys(trace)],
         "replayable": replayable,
         "why_not": "" if replayable else why,
+        "note": note if replayable else "",
     }
 
 
