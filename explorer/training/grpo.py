@@ -112,7 +112,7 @@ class RescuingTrainer(ZeroVarianceTrainer):
         entered = torch.zeros(len(completions), dtype=torch.bool, device=completions.device)
         entered[list(self._entered)] = True
         output[OFF_POLICY] = entered
-        if ALIKE in output:  # a group that a trace entered is the trace's, whatever its rewards came to
+        if ALIKE in output:  # its ratio is not clipped: it must not be blamed, should the reward take it back
             output[ALIKE] = torch.where(entered, 0, output[ALIKE])
         if self._mask_prefix:
             shown = torch.ones_like(output["completion_mask"])
