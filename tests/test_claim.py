@@ -179,7 +179,7 @@ def test_the_report_says_so(done, tmp_path):
     assert (report / "claim.svg").read_text().startswith("<svg")
     assert "rft 2.50, +0.00 (+0.00 to +0.00): can’t be told apart, rft-rescued" in text
     assert "With 3 comparisons of pass@1 at 95 % the chance" in text
-    assert "--seeds 3` adds a seed" in text
+    assert "--out claim --earlier FOLDER --seeds 3 --arms rft rft-rescued` adds a seed" in text
     assert "α" not in text, "no arm of RL-ZVP was run"
     assert json.loads((report / "claim.json").read_text())["schema_version"] == 2
     with tarfile.open(report / HUNT_ARCHIVE) as packed:
@@ -193,7 +193,7 @@ def test_a_report_with_rl_zvp_tells_how_to_repeat_it(done):
     shutil.copytree(done / "evaluations" / "rft-0", done / "evaluations" / "grpo-zvp-0")
     shutil.copytree(done / "rft-0", done / "grpo-zvp-0")
     text = (report_of(done) / "report.md").read_text()
-    assert "--out claim --arms rft rft-rescued grpo-zvp`" in text
+    assert "--out claim --seeds 2 --arms rft rft-rescued grpo-zvp`" in text
     assert "(RL-ZVP, α 0.1)" in text
 
 

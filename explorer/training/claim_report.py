@@ -98,11 +98,12 @@ def gathered(claim: Path) -> dict:
                 **difference(by_seed[first], by_seed[second]),
             }
     usual = {arm.name for arm in ARMS if not arm.further}
-    named = "" if set(arms) <= usual else f" --arms {' '.join(arms)}"
+    named = "" if set(arms) == usual else f" --arms {' '.join(arms)}"
+    most = max((seed for arm in arms.values() for seed in arm["seeds"]), default=0)
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
         "schema_version": SCHEMA_VERSION,
-        "command": COMMAND + named,
+        "command": f"{COMMAND} --seeds {most + 1}{named}",
         "settings": json.loads((claim / SETTINGS_FILE).read_bytes()),
         "taken": files.read_json(claim / TAKEN_FILE),
         "hunt": hunted.model_dump(mode="json"),
@@ -290,14 +291,15 @@ def words(figures: dict) -> list[str]:
     if taken:
         seeds = "; ".join(f"{arm} {', '.join(map(str, each))}" for arm, each in taken.items() if each)
         lines += [f"Taken from an earlier report, so run on whatever machine that was: {seeds or 'its hunt'}.", ""]
-    most = max((seed for arm in figures["arms"].values() for seed in arm["seeds"]), default=-1)
+    most = max((seed for arm in figures["arms"].values() for seed in arm["seeds"]), default=0)
+    again = figures["command"].replace(f"--seeds {most + 1}", f"--earlier FOLDER --seeds {most + 2}")
     lines += [
         f"Intervals are over problems and take the seeds as they are. With {compared} comparisons of pass@1 at 95 % "
         f"the chance that at least one differs by luck alone is up to about {100 * (1 - 0.95**compared):.0f} %; those "
         "of unrelated answers come on top.",
         "",
         f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}: "
-        f"`{COMMAND} --earlier FOLDER --seeds {most + 2}` adds a seed to those in this folder.",
+        f"`{again}` adds a seed to those in this folder.",
         "",
     ]
     return lines
