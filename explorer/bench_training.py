@@ -18,7 +18,7 @@ from explorer.bench_case import Bench, Row
 from explorer.bench_rows import against, timed
 from explorer.child import PROJECT_ROOT, Child, python_module
 from explorer.errors import UserError
-from explorer.sources import DEFAULT_MODEL
+from explorer.sources import DEFAULT_MODEL, WHEEL_MODEL
 from explorer.training.claim_archive import HUNT_ARCHIVE, unpack_hunt
 from explorer.training.folder import METRICS_FILE, RESULT_FILE, read_json, read_lines
 
@@ -83,7 +83,7 @@ def trained(bench: Bench, method: str, *asked: object) -> Trained:
         UserError: there are no traces of this model, or the training failed.
     """
     settings = bench.settings
-    if settings.model != DEFAULT_MODEL:
+    if settings.model not in ("default", DEFAULT_MODEL, WHEEL_MODEL):
         raise UserError("This row trains on traces that the default model left: measure it without --model.")
     with tempfile.TemporaryDirectory() as place:
         unpack_hunt(TRACES, Path(place))

@@ -11,6 +11,7 @@ What it does not do: hold logic; `pipeline.py` does.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -417,4 +418,6 @@ def main(arguments: list[str] | None = None) -> None:
     this in the background with interrupts off does not keep it from being interrupted."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Libraries tell their makers what runs (TRL which trainer); read by the hub's library when it is imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     sys.exit(run_command(lambda: app(args=arguments, standalone_mode=False)))

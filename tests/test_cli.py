@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -213,3 +216,18 @@ def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"There is a folder where a file is needed, {tmp_path / 'rows'}: choose another name." in said
     assert "Traceback" not in said
+
+
+def test_no_library_tells_its_makers_what_runs():
+    """Set before the hub's library is imported, which reads it once; TRL's trainers would tell by it."""
+    script = (
+        "import sys, explorer.cli as cli\n"
+        "assert 'huggingface_hub' not in sys.modules\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "from huggingface_hub import constants\n"
+        "print(constants.HF_HUB_DISABLE_TELEMETRY)\n"
+    )
+    plain = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key and key != "DO_NOT_TRACK"}
+    plain.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run([sys.executable, "-c", script], env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
