@@ -64,7 +64,7 @@ MEASUREMENTS = (
         Measurement(f"train-sft-{figure}", words, partial(bench_training.sft, figure=figure), needs_model=False)
         for figure, words in (
             ("first", "SFT, from the command to the first update"),
-            ("whole", "SFT, 64 traces, from the command to the end"),
+            ("whole", "SFT, from the command to the end"),
             ("memory", "SFT, peak memory"),
         )
     ),

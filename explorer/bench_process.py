@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from explorer.child import Child, end_with_parent, parse, python_module, say
+from explorer.child import Child, end_with_parent, memory, parse, python_module, say
 from explorer.errors import UserError
 
 STARTS_WITHIN_S = 120.0
@@ -108,19 +108,6 @@ def read_map() -> tuple[int, int]:
 
 
 # -- in the child ----------------------------------------------------------------------------------
-
-
-def memory(name: str) -> int:
-    """Bytes of this process by the kernel's books: `VmRSS` now, `VmHWM` at most until now. Where there is no such book,
-    the peak stands for both."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-    except (OSError, StopIteration):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def forget_peak() -> bool:

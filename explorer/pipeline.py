@@ -50,6 +50,7 @@ from explorer.records import (
 from explorer.revise import RevisionObjective, evaluate, project, revise
 from explorer.rollout import Engine, JudgeLike, Sampling, sample_and_judge
 from explorer.settings import Settings
+from explorer.sources import called
 from explorer.split import split_at
 from explorer.stopwatch import Stopwatch
 
@@ -128,8 +129,9 @@ class Run:
         """
         if trace.model.fingerprint != model.info.fingerprint:
             raise UserError(
-                f"This run was made with {trace.model.id} in {trace.model.dtype}, and {model.info.id} in "
-                f"{model.info.dtype} is loaded: load that model to go on with it."
+                f"This run was made with {called(trace.model.id, trace.model.source)} in {trace.model.dtype}, and "
+                f"{called(model.info.id, model.info.source)} in {model.info.dtype} is loaded: load that model to go on "
+                "with it."
             )
         _need_fit(model, trace, trajectory)
         run = cls(

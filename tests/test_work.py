@@ -410,7 +410,7 @@ def test_a_run_of_another_model_is_shown_but_not_gone_on_with(work, told):
     assert screen.stage["live"] is False
     assert "load it under" in screen.audit["why_not"]
     assert screen.watch["story"]["replayable"] is True
-    assert "other weights" in screen.watch["story"]["note"]
+    assert "with other weights something else will come out" in screen.watch["story"]["note"]
     screen = act(work, page, "play", work.revise(page, CONFIG, one=True))
     assert "load that model" in screen.notice["text"]
     assert page.opened.id == told, "it is still on the screen"
@@ -454,22 +454,22 @@ def test_replayed_live_with_another_outcome_that_is_said_too(work, told):
 def test_a_run_of_other_weights_runs_anew_with_those_that_are_here(work, told):
     path = work.runs_dir / told / "trace.json"
     text = path.read_text().replace(work.host.model.info.fingerprint, "0" * 16)
+    text = text.replace('"source": "local"', '"source": "wheel"').replace('"source": "hub"', '"source": "wheel"')
     path.write_text(text.replace('"seed": 5', '"seed": 6'))  # so that the one tiny model draws otherwise
     page, _ = visitor(work, told)
     screen = act(work, page, "live", work.replay(page))
-    assert "the model here has other weights" in screen.ending["text"]
+    assert "another model ran it" in screen.ending["text"]
     assert len(screen.stage["steps"]) == 3
     assert load_run(work.runs_dir / page.run_id)[0].model.fingerprint == work.host.model.info.fingerprint
 
 
-def test_where_nothing_fails_here_that_is_said(work, told, monkeypatch):
+def test_the_same_weights_in_another_format_are_called_that(work, told):
     path = work.runs_dir / told / "trace.json"
-    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
-    page, _ = visitor(work, told)
-    monkeypatch.setattr(work, "judge", FakeJudge(lambda text: (Verdict.CORRECT, "7")))
-    screen = act(work, page, "live", work.replay(page))
-    assert "there is nothing to revise" in screen.ending["text"]
-    assert screen.stage is None or not screen.stage["steps"]
+    text = path.read_text().replace(work.host.model.info.fingerprint, "0" * 16)
+    path.write_text(text.replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+    _, screen = visitor(work, told)
+    assert screen.watch["story"]["note"] == "Here in float32, not in bfloat16 as it was made."
+    assert "start with `--dtype bfloat16` to go on with it" in screen.audit["why_not"]
 
 
 def test_a_public_page_does_not_send_anyone_to_a_model_that_it_refuses(work, told, monkeypatch):
@@ -480,7 +480,7 @@ def test_a_public_page_does_not_send_anyone_to_a_model_that_it_refuses(work, tol
     monkeypatch.setattr(work.host, "settings", public)
     _, screen = visitor(work, told)
     assert "load it under" not in screen.audit["why_not"]
-    assert "run anew with the model that is" in screen.audit["why_not"]
+    assert "it can be watched here" in screen.audit["why_not"]
 
 
 def test_a_run_that_is_not_there_is_refused_and_the_screen_stays(work, told):

@@ -211,11 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     out = asked.out.absolute()
-    if asked.earlier and (out / TAKEN_FILE).exists():
-        tell(f"{out} took a report's seeds before: it goes on with those.")
-    elif asked.earlier:
-        sets = tuple([problem.question for problem in found] for found in problems())
-        take(asked.earlier, out, [arm.name for arm in ARMS], sets)
     settings = Settings(
         updates=asked.updates,
         samples=asked.samples,
@@ -223,6 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         per_problem=PER_PROBLEM,
         zvp_alpha=ZVP_ALPHA,
     )
+    if asked.earlier and (out / TAKEN_FILE).exists():
+        tell(f"{out} took a report's seeds before: it goes on with those.")
+    elif asked.earlier:
+        sets = tuple([problem.question for problem in found] for found in problems())
+        take(asked.earlier, out, [arm.name for arm in ARMS], sets, settings)
     need_alike(out, settings)
     write_problems(out)
     claim = Claim(out, asked.model, asked.updates, asked.samples, tell)

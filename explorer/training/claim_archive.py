@@ -3,8 +3,8 @@ vectors (a training reads token ids, and leaks follow from the steps' vertices),
 what its training had. So seeds can be added to a report without its hours of hunting.
 
 On another machine rounding differs, so a later seed's rollouts are not those that the first machine would have drawn:
-that is one more seed. Another number format, other problems or another number of updates would be more than that, and
-are refused.
+that is one more seed. Other problems, or another number of updates or continuations, would be more than that and are
+refused; evaluations are in the report's number format whatever the machine would choose.
 
 What it does not do: run anything (`claim.py`), or count (`claim_report.py`).
 """
@@ -17,7 +17,7 @@ import lzma
 import shutil
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import ValidationError
@@ -27,7 +27,7 @@ from explorer.files import write_atomic
 from explorer.hunt import HUNT_FILE, read_config, read_results
 from explorer.records import ModelInfo, Record
 from explorer.store import TRACE_FILE, find_runs
-from explorer.training.evaluate import EVALUATION_FILE, Evaluation
+from explorer.training.evaluate import EVALUATION_FILE, Evaluation, unrelated_set
 
 REPORT_FILE, HUNT_ARCHIVE = "claim.json", "hunt.tar.xz"
 # In a comparison that goes on with a report: what each training had that was not run here.
@@ -96,7 +96,13 @@ def pack_hunt(hunt: Path, target: Path) -> None:
     write_atomic(target, packed.getvalue())
 
 
-def take(report: Path, out: Path, arms: Sequence[str], questions: tuple[Sequence[str], Sequence[str]]) -> None:
+def take(
+    report: Path,
+    out: Path,
+    arms: Sequence[str],
+    questions: tuple[Sequence[str], Sequence[str]],
+    settings: Settings,
+) -> None:
     """Lay out a report's hunt, base and seeds in a new folder, as if they had been run there: all of it, or nothing.
 
     Args:
@@ -104,10 +110,11 @@ def take(report: Path, out: Path, arms: Sequence[str], questions: tuple[Sequence
         out: the comparison's folder, which is not there yet, or empty.
         arms: the ways of training that there are.
         questions: of the training problems and of the held-out ones, as this version makes them.
+        settings: what is asked for now.
 
     Raises:
-        UserError: there is no such report, it is damaged, of another version or of other problems, or the folder is
-            in use.
+        UserError: there is no such report, it is damaged, of another version, of other problems or of other settings,
+            or the folder is in use.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already: choose another --out, or leave --earlier out to go on there.")
@@ -115,6 +122,11 @@ def take(report: Path, out: Path, arms: Sequence[str], questions: tuple[Sequence
     unknown = sorted(published.runs.keys() - set(arms))
     if unknown:
         raise UserError(f"That report has a way of training that this version does not know: {unknown[0]!r:.60}.")
+    for name, kept in published.settings.model_dump().items():
+        if kept != (value := getattr(settings, name)):
+            raise UserError(f"That report has {name.replace('_', ' ')} {kept:g}, not {value:g}: ask for the same.")
+    if published.base.unrelated_set != unrelated_set():
+        raise UserError("That report asked other unrelated questions than this version does: begin a comparison anew.")
     staging = out.with_name(f".{out.name}.taking")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -173,7 +185,11 @@ def unpack_hunt(archive: Path, target: Path) -> None:
                 size += entry.size
                 if count >= MAX_ENTRIES or size > MAX_BYTES or not entry.isfile() or not entry.name.startswith("hunt/"):
                     raise damaged
-                packed.extract(entry, target, filter="data")
+                place = PurePosixPath(entry.name)
+                if ".." in place.parts or place.is_absolute():
+                    raise damaged
+                (target / place).parent.mkdir(parents=True, exist_ok=True)
+                (target / place).write_bytes(packed.extractfile(entry).read())
     except FileNotFoundError:
         raise UserError(f"There is no {archive.name} in {archive.parent}: use a whole copy of the report.") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError):

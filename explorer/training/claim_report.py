@@ -22,7 +22,7 @@ from explorer.hunt import read_results
 from explorer.hunt_table import summarise
 from explorer.statistics import wilson_interval
 from explorer.training import folder as files
-from explorer.training.claim import ARMS, Arm
+from explorer.training.claim import ARMS, SAMPLES, UPDATES, Arm
 from explorer.training.claim_archive import (
     HUNT_ARCHIVE,
     REPORT_FILE,
@@ -97,15 +97,13 @@ def gathered(claim: Path) -> dict:
                 "question": question,
                 **difference(by_seed[first], by_seed[second]),
             }
-    usual = {arm.name for arm in ARMS if not arm.further}
-    named = "" if set(arms) == usual else f" --arms {' '.join(arms)}"
-    most = max((seed for arm in arms.values() for seed in arm["seeds"]), default=0)
+    settings = json.loads((claim / SETTINGS_FILE).read_bytes())
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
         "schema_version": SCHEMA_VERSION,
-        "command": f"{COMMAND} --seeds {most + 1}{named}",
-        "settings": json.loads((claim / SETTINGS_FILE).read_bytes()),
-        "taken": files.read_json(claim / TAKEN_FILE),
+        "commands": commands(arms, settings),
+        "settings": settings,
+        "taken": files.read_json(claim / TAKEN_FILE) if (claim / TAKEN_FILE).exists() else None,
         "hunt": hunted.model_dump(mode="json"),
         "base": without_places(base, base.model.id, questions=True).model_dump(mode="json"),
         "arms": arms,
@@ -113,6 +111,21 @@ def gathered(claim: Path) -> dict:
         # Every seed by itself: with these all figures above can be counted again, and further seeds added.
         "runs": kept,
     }
+
+
+def commands(arms: dict[str, dict], settings: dict, more: int = 0) -> list[str]:
+    """What makes these arms with as many seeds each, or with `more` of them beside those of an earlier report: a
+    command for each number of seeds that some arms have."""
+    usual = {arm.name for arm in ARMS if not arm.further}
+    asked = {"updates": UPDATES, "samples": SAMPLES}
+    changed = "".join(f" --{name} {settings[name]}" for name, usually in asked.items() if settings[name] != usually)
+    found = []
+    for seeds in sorted({len(arm["seeds"]) for arm in arms.values()}):
+        names = [name for name, arm in arms.items() if len(arm["seeds"]) == seeds]
+        named = "" if set(names) == usual else f" --arms {' '.join(names)}"
+        earlier = " --earlier FOLDER" if more else ""
+        found.append(f"{COMMAND}{earlier} --seeds {seeds + more}{changed}{named}")
+    return found
 
 
 def arm_figures(arm: Arm, runs: dict[int, Evaluation], facts: dict[int, Facts], base: Evaluation) -> dict:
@@ -149,7 +162,7 @@ def _broke(runs: Sequence[Evaluation], base: Evaluation) -> dict | None:
     """How much more unrelated answers cost after a training, nats per token: question by question, the mean over
     seeds; None where one of them kept no questions apart."""
     each = [run.unrelated_each for run in runs]
-    if not base.unrelated_each or any(len(one) != len(base.unrelated_each) for one in each):
+    if not base.unrelated_each or any(run.unrelated_set != base.unrelated_set for run in runs):
         return None
     gaps = [sum(after) / len(each) - before for before, *after in zip(base.unrelated_each, *each, strict=True)]
     return bootstrap(gaps).model_dump()
@@ -224,7 +237,7 @@ def words(figures: dict) -> list[str]:
         f"{hunt['problems']} problems gave ({hunt['zero_hit']['x']} zero-hit, {hunt['rescued']['x']} of "
         f"{hunt['rescued']['n']} rescued at least once), evaluated on {len(base.correct)} other problems that no part "
         f"of it saw: N {s.n} rollouts each, temperature {s.temperature:g}, at most {s.max_new_tokens} tokens, seed "
-        f"{s.seed}. Repeat it with `{figures['command']}`; the figures are in [{FIGURES}]({FIGURES}).",
+        f"{s.seed}. {_repeat(figures)}The figures are in [{FIGURES}]({FIGURES}).",
         "",
         "## In short",
         "",
@@ -277,8 +290,8 @@ def words(figures: dict) -> list[str]:
     compared = len(figures["arms"]) + sum(pair["difference"] is not None for pair in figures["pairs"].values())
     lines += [
         "",
-        f"Of a problem at most {settings['per_problem']} own and {settings['per_problem']} rescued traces are trained "
-        "on. Times and memory are of the machines that the seeds ran on.",
+        f"In SFT at most {settings['per_problem']} own and {settings['per_problem']} rescued traces of a problem are "
+        "trained on. Times and memory are of the machines that the seeds ran on.",
         "",
     ]
     if "rft-filtered" in figures["arms"]:
@@ -288,18 +301,20 @@ def words(figures: dict) -> list[str]:
             "was seen. That arm leaves out own rollouts on a false equation as well, so it differs in two things.",
             "",
         ]
-    if taken:
+    if taken is not None:
         seeds = "; ".join(f"{arm} {', '.join(map(str, each))}" for arm, each in taken.items() if each)
         lines += [f"Taken from an earlier report, so run on whatever machine that was: {seeds or 'its hunt'}.", ""]
-    most = max((seed for arm in figures["arms"].values() for seed in arm["seeds"]), default=0)
-    again = figures["command"].replace(f"--seeds {most + 1}", f"--earlier FOLDER --seeds {most + 2}")
+    if compared:
+        lines += [
+            "Intervals are over problems and take the seeds as they are. "
+            f"With {compared} comparisons of pass@1 at 95 % the chance that at least one differs by luck alone is up "
+            f"to about {100 * (1 - 0.95**compared):.0f} %; those of unrelated answers come on top.",
+            "",
+        ]
+    again = " and ".join(f"`{one}`" for one in commands(figures["arms"], settings, more=1))
     lines += [
-        f"Intervals are over problems and take the seeds as they are. With {compared} comparisons of pass@1 at 95 % "
-        f"the chance that at least one differs by luck alone is up to about {100 * (1 - 0.95**compared):.0f} %; those "
-        "of unrelated answers come on top.",
-        "",
-        f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}: "
-        f"`{again}` adds a seed to those in this folder.",
+        f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}. "
+        + (f"With the same weights {again} adds a seed to those in this folder." if again else ""),
         "",
     ]
     return lines
@@ -339,6 +354,11 @@ def _unrelated(arm: dict) -> str:
     """6.59, +1.14 (+0.83 to +1.47)."""
     gap = arm["unrelated_against_base"]
     return f"{arm['unrelated']:.2f}" + (f", {nats(Value(**gap))}" if gap else "")
+
+
+def _repeat(figures: dict) -> str:
+    made = " and ".join(f"`{one}`" for one in figures["commands"])
+    return f"Repeat it with {made}. " if made else ""
 
 
 def _dearer(arm: dict) -> str:

@@ -282,7 +282,7 @@ def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[fl
         cut_off=pooled([one.cut_off for one in texts], each),
         unrelated=bootstrap(losses) if losses else None,
         unrelated_each=tuple(losses),
-        unrelated_set=hashlib.sha256(UNRELATED.read_bytes()).hexdigest()[:16],
+        unrelated_set=unrelated_set(),
         passed_over=len(problems) - len(judged),
     )
 
@@ -308,6 +308,11 @@ def unrelated(model: LanguageModel) -> list[float]:
         ids = model.encode(item["answer"])
         losses.append(-model.log_probability(context, nothing, ids, len(ids)))
     return losses
+
+
+def unrelated_set() -> str:
+    """A short name for the unrelated questions, so that no two evaluations of different ones are compared."""
+    return hashlib.sha256(UNRELATED.read_bytes()).hexdigest()[:16]
 
 
 def read_evaluation(folder: Path) -> Evaluation:

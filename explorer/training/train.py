@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from explorer.child import memory
 from explorer.errors import UserError, describe
 from explorer.files import write_atomic
 from explorer.hunting import own_device, share, soft_interrupt
@@ -155,7 +156,7 @@ def _need_asked(asked: Asked, material: Material, out: Path, found) -> None:
     """Whether a finished training is the one that is asked for. Raises `UserError` if it is another."""
     before = files.read_config(out)
     # Its model is not loaded to compare it: the name is enough to tell whether another one is asked for.
-    there = before.model.model_copy(update={"id": found.id})
+    there = before.model.model_copy(update={"id": found.id, "source": found.source, "revision": found.revision})
     files.need_same(
         out, _config(asked, material, there, found).model_copy(update={"tool_version": before.tool_version})
     )
@@ -372,11 +373,7 @@ def peak_memory() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    import resource
-    import sys
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return memory("VmHWM")
 
 
 def words(out: Path, summary: Mapping) -> list[str]:

@@ -24,7 +24,7 @@ from explorer.fingerprint import fingerprint
 from explorer.model import choose_device
 from explorer.records import ModelInfo
 from explorer.settings import Settings
-from explorer.sources import ResolvedModel
+from explorer.sources import ResolvedModel, called
 from explorer.training.folder import MODEL
 from explorer.training.request import Adapter, TrainRequest
 from explorer.training.traces import TrainingTrace
@@ -120,13 +120,13 @@ class Trainee:
         # An adapter leaves the embeddings, and so the fingerprint, as its parent's are: the name must be the same too.
         if one.model_id and one.model_id != self.info.id:
             raise UserError(
-                f"These traces were made by {one.model_id}, not by {self.info.id}: train the model that made them (a "
-                "folder must have the name that it had then)."
+                f"These traces were made by {called(one.model_id, one.model_source)}, not by {self.info.id}: train the "
+                "model that made them (a folder must have the name that it had then)."
             )
         if one.fingerprint and one.fingerprint not in self.fingerprints:
             raise UserError(
-                f"These traces were made by {one.model_id} ({one.fingerprint}), not by {self.info.id} "
-                f"({self.info.fingerprint}): train the model that made them."
+                f"These traces were made by {called(one.model_id, one.model_source)} ({one.fingerprint}), not by "
+                f"{called(self.info.id, self.info.source)} ({self.info.fingerprint}): train the model that made them."
             )
         if list(one.prompt_ids) != self.prompt_ids(one.question):
             raise UserError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from explorer.recorded import recorded_runs
 from explorer.records import Rollout, RunStatus, Start, Trace
-from explorer.sources import loads_as
+from explorer.sources import called, loads_as
 from explorer.ui.models import ModelHost
 from explorer.ui.session import Session
 from explorer.views.audit import audit_payload
@@ -212,15 +212,32 @@ class Drawing:
         """Why the opened run can't be gone on with; empty when it can."""
         if self.can_go_on(session):
             return ""
-        model = session.opened.trace.model
-        name = loads_as(model.id, model.source)
-        copy, named = "", ""
-        if name != model.id:
-            copy, named = " (the 4-bit copy from PyPI)", f" (as “{name}”)"
-        made = f"This run was made with {model.id}{copy} in {model.dtype}"
+        made = session.opened.trace.model
+        said = f"This run was made with {called(made.id, made.source)} in {made.dtype}"
+        name = loads_as(made.id, made.source)
+        here = self.host.loading(session.model).model
+        alike = here is not None and (here.info.id, here.info.source) == (made.id, made.source)
+        if alike and here.info.dtype != made.dtype:
+            return f"{said}, and {here.info.dtype} is loaded: start with `--dtype {made.dtype}` to go on with it."
         if self.host.settings.refusal(name):
-            return f"{made}, which is not loaded here: it can be watched, and run anew with the model that is."
-        return f"{made}: load it under “Use another model”{named} to go on with it."
+            return f"{said}, which this page does not load: it can be watched here."
+        return f"{said}: load it under “Use another model” to go on with it."
+
+    def otherwise(self, session: Session) -> str:
+        """What will be otherwise when the opened run is run anew by the model that is here; empty if nothing, or if it
+        is not here yet."""
+        here = self.host.loading(session.model).model
+        if here is None:
+            return ""
+        made, here = session.opened.trace.model, here.info
+        if made.id == here.id and made.fingerprint == here.fingerprint:
+            return ""
+        if (made.id, made.source) == (here.id, here.source) and made.dtype != here.dtype:
+            return f"Here in {here.dtype}, not in {made.dtype} as it was made."
+        return (
+            f"Here with {called(here.id, here.source)}, where {called(made.id, made.source)} made it: with other "
+            "weights something else will come out."
+        )
 
     def can_rerun(self, session: Session) -> bool:
         """Whether the opened run's problem can be run from the start, by whatever model is here or on its way."""
@@ -238,9 +255,7 @@ class Drawing:
             run_id=session.shown_id,
             replayable=opened is not None and self.can_rerun(session),
             why_not=why_not,
-            note="The model here has other weights than this run’s: live, something else will come out."
-            if why_not
-            else "",
+            note=self.otherwise(session) if opened else "",
         )
 
     def duel(self, session: Session) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class After:
         known = own in ("default", DEFAULT_MODEL)
         if model:
             known = (model.info.id, model.info.fingerprint) == (config.model.id, config.model.fingerprint)
-        if known and (model or config.model.id == DEFAULT_MODEL):
+        if known and (model or (config.model.id == DEFAULT_MODEL and config.model.source != "wheel")):
             return own
         return config.model_path or loads_as(config.model.id, config.model.source)
 

@@ -24,6 +24,7 @@ from explorer.model import LanguageModel, choose_device
 from explorer.problems import load_bank
 from explorer.recorded import FOLDER as RECORDED
 from explorer.records import Verdict
+from explorer.sources import called
 from explorer.store import TRACE_FILE, load_run, run_folder
 from explorer.training import folder as files
 from explorer.training.command import train_command
@@ -319,7 +320,7 @@ class Trainings:
         if model is None:
             return "Its tokens can be weighed once the model is loaded."
         if row.fingerprint and row.fingerprint != model.info.fingerprint:
-            return f"Its tokens can be weighed where {row.model_id} is loaded."
+            return f"Its tokens can be weighed where {called(row.model_id, row.model_source)} is loaded."
         return ""
 
     def weigh(self, values: Values, model: LanguageModel) -> None:
@@ -408,8 +409,9 @@ def need_own(rows: Sequence[TrainingTrace], model: LanguageModel) -> None:
     # An adapter leaves the embeddings, and so the fingerprint, as its parent's are.
     if row.model_id != model.info.id or model.info.dtype == "float32":
         raise UserError(
-            f"These traces were made by {row.model_id}, and the page has {model.info.id}: load the model that made "
-            "them under “Use another model”, or choose other traces."
+            f"These traces were made by {called(row.model_id, row.model_source)}, and the page has "
+            f"{called(model.info.id, model.info.source)}: load the model that made them under “Use another model”, or "
+            "choose other traces."
         )
 
 

@@ -300,9 +300,7 @@ class Work:
             session.cut = SplitPoint("custom", len(old.split.prefix_token_ids), "As in the recorded run.")
             self._restart(session, old.config)
         elif session.cut is None:
-            text = f"Run live just now: none of {len(run.before)} failed here, so there is nothing to revise."
-            yield Screen(ending=info(text), busy="")
-            return
+            return  # `sample` has said why
         # Another machine may round otherwise, and then draw another token: the run goes on with what it drew.
         yield from self.revise(session, old.config, one=False)
         if session.stop.is_set() or not old.after:
@@ -320,8 +318,8 @@ class Work:
             if same
             else "Run live just now, and it came out otherwise than recorded: "
             + (
-                "the model here has other weights. Both are real."
-                if old.model.fingerprint != run.model.info.fingerprint
+                "another model ran it. Both are real."
+                if (old.model.id, old.model.source) != (run.model.info.id, run.model.info.source)
                 else "another machine, number format or version rounds differently, and one other token changes what "
                 "follows. Both are real."
             )

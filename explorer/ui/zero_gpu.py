@@ -35,6 +35,7 @@ import torch
 from explorer.errors import UserError, describe
 from explorer.pipeline import Run, load_model
 from explorer.records import Trace
+from explorer.settings import Settings
 from explorer.store import run_folder
 from explorer.ui.library import Opened
 from explorer.ui.screen import Screen, info
@@ -123,6 +124,7 @@ class _Host:
 
     def __init__(self, model, cache_dir: Path):
         self._model, self._cache_dir = model, cache_dir
+        self.settings = Settings(public=True, cache_dir=cache_dir)
 
     def loading(self, name: str):
         return SimpleNamespace(state="ready", model=self._model, message="", progress=1.0)
