@@ -327,3 +327,17 @@ def test_a_recorded_run_shows_the_controls_that_it_carries(visit, server):
         # Another model is loaded here: the button says why it can't.
         expect(page.locator("#lr-audit")).to_contain_text("load it under “Use another model”")
         assert visitor.errors == []
+
+
+def test_with_other_weights_a_recorded_run_runs_live_all_the_same_and_says_so(visit, server):
+    run = recorded_runs()[0]
+    with visit(server, mode="watch") as visitor:
+        page = visitor.page
+        page.goto(f"{server.url}?run={run.id}")
+        s.wait_for_stage(page, f"p.run_id === {json.dumps(run.id)}")
+        s.wait_for_model(page)
+        expect(page.locator("#lr-watch .lr-story")).to_contain_text("with other weights something else will come out")
+        page.get_by_role("button", name="Run it live").click()
+        s.wait_for_stage(page, f"p.live && p.run_id !== {json.dumps(run.id)} && p.status === 'completed'")
+        expect(page.locator("body")).to_contain_text("it came out otherwise than recorded: another model ran it")
+        assert visitor.errors == []
