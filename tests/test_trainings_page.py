@@ -22,7 +22,7 @@ from explorer.recorded import recorded_runs
 from explorer.records import ModelInfo, SamplingConfig
 from explorer.settings import read_settings
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
-from explorer.training.folder import read_lines
+from explorer.training.folder import read_config, read_lines
 from explorer.training.traces import read_candidates
 from explorer.ui.models import ModelHost
 from explorer.ui.training_after import comparison, measures, set_slug
@@ -220,7 +220,7 @@ def test_a_public_page_trains_and_evaluates_nothing(trainings, values, monkeypat
     assert trainings.jobs.list() == []
 
 
-def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values):
+def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values, monkeypatch):
     values = {**values, "updates": 60}
     plan = trainings.plan(values, "default")
     name = trainings.start(values, "default", plan["name"])
@@ -256,9 +256,15 @@ def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values
     assert [one["x"] for one in done["after"]["held_out"]] == [1, 5]
 
     folder = trainings.root / name
-    # The parent is loaded by the name that the app itself has for it.
-    assert trainings.after.pair(name) == (str(folder / "model"), "default")
+    # While the app's own model is not there, nobody knows which copy it will be: the parent has a name of its own.
+    assert trainings.after.pair(name) == (str(folder / "model"), "wheel")
+    assert trainings.look(name, "", "wheel")[0]["after"]["loaded"] == "parent"
+    info = read_config(folder).model
+    here = SimpleNamespace(model=SimpleNamespace(info=info), state="ready", message="", progress=1.0)
+    monkeypatch.setattr(trainings.host, "loading", lambda name: here)
+    assert trainings.after.pair(name) == (str(folder / "model"), "default"), "once it is, by the app's name for it"
     assert trainings.look(name, "", "default")[0]["after"]["loaded"] == "parent"
+    monkeypatch.undo()
     assert trainings.after.parent_of(str(folder / "model")) == recorded_runs()[0].trace.model.id
     assert trainings.after.parent_of("default") == ""
     assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == "trained"
