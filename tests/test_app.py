@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import pytest
 
 from app import open_door
@@ -21,3 +24,17 @@ def test_an_open_door_is_one_line(host):
     assert "LATENTREVISE_PASSWORD" in warning
     assert open_door("0.0.0.0", read_settings(public=True)) == ""
     assert open_door("0.0.0.0", read_settings(password="x")) == ""
+
+
+def test_a_choice_that_is_told_twice_is_answered_once():
+    """Gradio's two requests about one click come in either order; the second answer would undo what was typed since."""
+    from explorer.ui.panels.problem import OTHER_REQUEST_S, known_already
+
+    session = SimpleNamespace(listed="")
+    assert known_already(session, "sum-01", "sum-01"), "it stands there from the beginning"
+    late = threading.Timer(OTHER_REQUEST_S / 5, lambda: setattr(session, "listed", "rate-03"))
+    late.start()
+    assert known_already(session, "rate-03", "sum-01"), "the other request is a moment behind"
+    late.join()
+    assert known_already(session, "rate-03", "sum-01")
+    assert not known_already(session, "sum-02", "sum-01"), "Enter tells of it this way alone"

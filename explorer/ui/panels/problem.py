@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -59,9 +60,25 @@ def layout(page: Page) -> None:
     page.notices["problem"] = View("notice.js", elem_id="lr-notice-problem")
 
 
+# How long the other of two requests about one click may be behind.
+OTHER_REQUEST_S = 0.5
+
+
 def choices(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
     """Dropdown entries: the id (which names the family) and the beginning of the question."""
     return [(f"{p.id} · {p.question[:90]}{'…' if len(p.question) > 90 else ''}", p.id) for p in problems]
+
+
+def known_already(session, key: str, first: str) -> bool:
+    """Whether an entry of the list stands in the form already, or is on its way there. Gradio tells of a click twice,
+    as `select` and as `input`, by two requests that may come in either order; answered twice, the second answer would
+    undo what was typed in between. `first` stands there before anything was chosen."""
+    until = time.monotonic() + OTHER_REQUEST_S
+    while key != (session.listed or first):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def events(page: Page) -> None:
@@ -80,7 +97,7 @@ def events(page: Page) -> None:
 
     def leave(key: str, request: gr.Request):
         # Gradio tells of Enter this way, and again when the list loses the focus: too late to undo what is typed then.
-        if key == (page.session(request).listed or next(iter(bank))):
+        if known_already(page.session(request), key, next(iter(bank))):
             return gr.skip(), gr.skip()
         return choose(key, request)
 
