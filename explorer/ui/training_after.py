@@ -31,6 +31,7 @@ from explorer.training.evaluate import (
     mean_rate,
     nats,
     read_evaluation,
+    signed,
     unrelated_difference,
 )
 from explorer.ui.models import ModelHost
@@ -247,8 +248,7 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
         n = parent.sampling.n
         told = compare({name: after[name] for name in both}, {name: before[name] for name in both}, n, parent.model.id)
         by, low, high = (
-            f"{100 * value:+.1f}".replace("-", "−")
-            for value in (told.difference.value, told.difference.low, told.difference.high)
+            signed(100 * value, 1) for value in (told.difference.value, told.difference.low, told.difference.high)
         )
         lines.append(
             f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: "
