@@ -260,8 +260,8 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
     gap = unrelated_difference(trained, parent)
     if gap is not None and parent.unrelated is not None and trained.unrelated is not None:
         lines.append(
-            f"Answers to {len(trained.unrelated_each)} unrelated questions of general knowledge, in the words of an "
-            f"answer book: {parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a "
+            f"Answers to {len(trained.unrelated_each)} unrelated questions of general knowledge: "
+            f"{parent.unrelated.value:.2f} nats per token before, {trained.unrelated.value:.2f} after, a "
             f"difference of {nats(gap)}, more is worse: {dearer(gap)}."
         )
     return "\n".join(lines)

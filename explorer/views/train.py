@@ -222,7 +222,7 @@ def _members(group: Group) -> list[Payload]:
     return [
         {
             "reward": member.reward,
-            "advantage": round(member.advantage, 3),
+            "advantage": round(member.advantage, 6),  # shown with two: rounded twice it would differ from the words
             "rescued": member.rescued,
             "tokens": member.tokens,
         }
