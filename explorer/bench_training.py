@@ -15,7 +15,7 @@ from pathlib import Path
 
 from explorer.bench_case import Bench, Row
 from explorer.bench_rows import against, timed
-from explorer.child import PROJECT_ROOT, Child, python_module
+from explorer.child import PROJECT_ROOT, Child, bound_module
 from explorer.errors import UserError
 from explorer.sources import DEFAULT_MODEL, WHEEL_MODEL, resolve
 from explorer.training.claim_archive import HUNT_ARCHIVE, unpack_hunt
@@ -104,7 +104,7 @@ def trained(bench: Bench, method: str, *asked: object) -> Trained:
         given = ["train", method, "--out", out, "--runs", Path(place) / "hunt", "--model", WHEEL_MODEL]
         given += ["--device", settings.device]
         begun = time.perf_counter()
-        child = Child(python_module("explorer", *map(str, [*given, "--dtype", settings.dtype, *asked])))
+        child = Child(bound_module("explorer", *map(str, [*given, "--dtype", settings.dtype, *asked])))
         first = None
         try:
             while child.running:

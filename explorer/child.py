@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,11 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+def bound_module(module: str, *arguments: str) -> list[str]:
+    """The same for a module that would outlive us, as the command line's do: it ends when we do, however we end."""
+    return python_module("explorer.child", module, *arguments)
+
+
 def say(**message: object) -> None:
     """In the child: one JSON line to the parent."""
     print(json.dumps(message), flush=True)
@@ -151,3 +157,9 @@ def memory(name: str) -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

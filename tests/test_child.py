@@ -3,7 +3,7 @@
 import sys
 import time
 
-from explorer.child import Child, parse, python_module
+from explorer.child import Child, bound_module, parse, python_module
 
 
 def _python(code: str) -> list[str]:
@@ -60,3 +60,19 @@ def test_modules_run_with_this_interpreter():
         "download",
         "x",
     ]
+
+
+def test_a_command_of_ours_ends_when_the_parent_is_gone():
+    # Where nobody goes away it ends as it would by itself, with its own exit code and its own words.
+    refused = Child(bound_module("explorer", "evaluate", "--problems", "nowhere", "--out", "nowhere"))
+    assert refused.wait(60)
+    assert refused.exit_code == 2
+    assert "nowhere" in refused.error_text()
+    endless = Child(bound_module("http.server", "0", "--bind", "127.0.0.1"))
+    until = time.monotonic() + 60
+    while not list(endless.new_lines()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    endless._process.stdin.close()
+    assert endless.wait(10)
+    assert endless.exit_code == 1
