@@ -24,7 +24,7 @@ from explorer.leaks import leaks
 from explorer.pipeline import Cancelled, Run, load_model, never
 from explorer.records import Leaks, Trace
 from explorer.rollout import JudgeLike
-from explorer.sources import loads_as
+from explorer.sources import asked_again
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run, save_run, write_atomic
 from explorer.verdict import NoJudge
@@ -121,7 +121,7 @@ def audit(
     settings = read_settings(
         **{
             **model,
-            "model": model["model"] or loads_as(first.model.id, first.model.source),
+            "model": model["model"] or asked_again(first.model.id, first.model.source),
             "dtype": model["dtype"] or first.model.dtype,
         }
     )

@@ -337,7 +337,7 @@ class Hunt:
             trace, _ = load_run(self.out / name, with_trajectory=False)
         except UserError:
             return None
-        same = trace.model.fingerprint == self.model.info.fingerprint and trace.problem == problem
+        same = trace.model.same_weights(self.model.info) and trace.problem == problem
         return trace if same and trace.sampling == sampling else None
 
 
@@ -411,7 +411,9 @@ def _claim(out: Path, config: HuntConfig) -> None:
     if (out / HUNT_FILE).exists():
         asked, there = (flat(item.model_dump(mode="json")) for item in (config, read_config(out)))
         # Where a model ran is no part of what was asked.
-        differs = [key for key in asked if asked[key] != there.get(key) and key not in ("model.device", "model.source")]
+        # Where a model ran is no part of what was asked; a hunt of earlier has no hash of weights in a folder.
+        passed = ["model.device", "model.source", *(["model.revision"] if not there.get("model.revision") else [])]
+        differs = [key for key in asked if asked[key] != there.get(key) and key not in passed]
         if differs:
             key = differs[0]
             raise UserError(

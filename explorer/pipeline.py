@@ -127,12 +127,10 @@ class Run:
             UserError: another model made it, or the record does not fit the model. On a GPU an id too high would end
                 more than this run, so every one is looked at.
         """
-        if trace.model.fingerprint != model.info.fingerprint:
-            raise UserError(
-                f"This run was made with {called(trace.model.id, trace.model.source)} in {trace.model.dtype}, and "
-                f"{called(model.info.id, model.info.source)} in {model.info.dtype} is loaded: load that model to go on "
-                "with it."
-            )
+        if not trace.model.same_weights(model.info):
+            made, here = (f"{called(one.id, one.source)} in {one.dtype}" for one in (trace.model, model.info))
+            here = "other weights of that name are" if made == here else f"{here} is"
+            raise UserError(f"This run was made with {made}, and {here} loaded: load that model to go on with it.")
         _need_fit(model, trace, trajectory)
         run = cls(
             model, trace.problem, trace.sampling, trace.prompt, model.read(trace.prompt.token_ids), trace.created_at

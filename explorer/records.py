@@ -113,8 +113,9 @@ class Problem(Record):
 
 
 class ModelInfo(Record):
-    """Which weights ran, where and in which number format. `fingerprint` is a short hash of the vocabulary
-    embeddings."""
+    """Which weights ran, where and in which number format. `revision` is the hub's commit or the sha256 of weights that
+    came as files, `fingerprint` a short hash of the vocabulary embeddings in that format, which an adapter's training
+    leaves as they were."""
 
     id: str
     source: str  # hub | local | wheel
@@ -124,6 +125,15 @@ class ModelInfo(Record):
     vocab_size: Count
     hidden_size: Count
     fingerprint: str = ""
+
+    def same_weights(self, other: ModelInfo) -> bool:
+        """Whether both are one model in one number format, as far as can be told: by the files' hash where both have
+        one; else by name, the hub's without its owner, so that a downloaded copy counts as what it is a copy of."""
+        if self.fingerprint != other.fingerprint:
+            return False
+        if self.source == other.source == "local" and self.revision and other.revision:
+            return self.revision == other.revision
+        return self.id.rsplit("/", 1)[-1] == other.id.rsplit("/", 1)[-1]
 
 
 class Prompt(Record):

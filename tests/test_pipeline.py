@@ -9,7 +9,7 @@ from explorer.audit_controls import other_control
 from explorer.errors import UserError
 from explorer.leaks import leaks
 from explorer.pipeline import Run
-from explorer.records import Control, Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
+from explorer.records import Control, ModelInfo, Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.store import load_run, save_run
 from tests.conftest import FakeJudge
 
@@ -241,6 +241,11 @@ def test_a_run_of_another_model_is_not_taken_up(llama):
     other = trace.model_copy(update={"model": trace.model.model_copy(update={"fingerprint": "0" * 16})})
     with pytest.raises(UserError, match="load that model"):
         Run.reopen(llama, other)
+    # An adapter leaves the embeddings as they were: names and hashes of files tell.
+    for change in ({"id": "tuned", "revision": ""}, {"revision": "sha256:0"}):
+        other = trace.model_copy(update={"model": trace.model.model_copy(update=change)})
+        with pytest.raises(UserError, match="load that model"):
+            Run.reopen(llama, other)
     outside = trace.before[0].model_copy(update={"token_ids": (10**6,)})
     with pytest.raises(UserError, match="tokens that its model does not have"):
         Run.reopen(llama, trace.model_copy(update={"before": (outside, *trace.before[1:])}))
@@ -352,3 +357,26 @@ def test_controls_end_with_the_draws_that_they_were_compared_with(llama):
         pass
     assert run.controls == []
     assert run.leaks is None
+
+
+def test_one_model_or_two():
+    def made(id="a/m", source="hub", revision="1", fingerprint="f"):
+        return ModelInfo(
+            id=id,
+            source=source,
+            revision=revision,
+            dtype="float32",
+            device="cpu",
+            vocab_size=9,
+            hidden_size=3,
+            fingerprint=fingerprint,
+        )
+
+    assert made().same_weights(made(revision="2")), "a hub's commit may have changed its README alone"
+    assert made().same_weights(made(id="m", source="local", revision="sha256:1")), "a downloaded copy"
+    assert not made().same_weights(made(fingerprint="g"))
+    assert not made().same_weights(made(id="tuned", source="local", revision="sha256:1"))
+    local = made(id="m", source="local", revision="sha256:1")
+    assert local.same_weights(made(id="moved", source="local", revision="sha256:1"))
+    assert not local.same_weights(made(id="m", source="local", revision="sha256:2"))
+    assert local.same_weights(made(id="m", source="local", revision="")), "a run of earlier"

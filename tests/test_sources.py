@@ -340,8 +340,39 @@ def test_a_silent_hub_costs_seconds(tmp_path, monkeypatch):
 def test_a_local_folder(tmp_path):
     folder = write_model(tmp_path / "mine")
     found = resolve(str(folder), tmp_path / "cache")
-    assert (found.path, found.id, found.source, found.revision) == (folder.resolve(), "mine", "local", "")
+    assert (found.path, found.id, found.source) == (folder.resolve(), "mine", "local")
+    assert found.revision == f"sha256:{hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()}"
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_was_trained_anew_is_another_model(tmp_path):
+    """Its embeddings, and so its fingerprint, may be as they were."""
+    folder = write_model(tmp_path / "mine")
+    before = resolve(str(folder), tmp_path).revision
+    assert resolve(str(folder), tmp_path).revision == before
+    save_file({"a": torch.zeros(64)}, folder / "model.safetensors")
+    assert resolve(str(folder), tmp_path).revision != before
+
+
+def test_of_very_large_weights_blocks_are_read(tmp_path, monkeypatch):
+    for name, value in (("HASHED_WHOLE", 1_000), ("BLOCK", 10), ("BLOCKS", 50)):
+        monkeypatch.setattr(sources, name, value)
+    files = [tmp_path / "1", tmp_path / "2"]
+    content = [bytearray(index % 251 for index in range(size)) for size in (900, 600)]
+    seen = set()
+    for place in (None, 31, 605):  # 1,500 bytes in 50 blocks of 10: they begin at 0, 30, 60, …
+        changed = [bytearray(one) for one in content]
+        if place is not None:
+            changed[0][place] ^= 1
+        for file, one in zip(files, changed, strict=True):
+            file.write_bytes(one)
+        sources._HASHES.clear()
+        seen.add(sources.weights_hash(files, lambda *_: None, lambda: False))
+    assert len(seen) == 3
+    assert all(one.startswith("sha256-of-blocks:") for one in seen)
+    sources._HASHES.clear()
+    with pytest.raises(Cancelled):
+        sources.weights_hash(files, lambda *_: None, lambda: True)
 
 
 def test_a_trained_model_is_called_after_its_training(tmp_path):

@@ -81,6 +81,8 @@ def write_config(folder: Path, config: TrainingConfig) -> None:
 def need_same(folder: Path, config: TrainingConfig) -> None:
     """Refuse a folder that holds another training than this. Raises `UserError`; the sentence says what differs."""
     before = read_config(folder)
+    if not before.model.revision:  # of earlier, when weights in a folder had no hash
+        config = config.model_copy(update={"model": config.model.model_copy(update={"revision": ""})})
     if before != config.model_copy(update={"runs_sha256": before.runs_sha256}):
         raise UserError(
             f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or "

@@ -25,7 +25,7 @@ from explorer.files import write_atomic
 from explorer.hunting import own_device, share, soft_interrupt
 from explorer.records import ModelInfo, Problem
 from explorer.settings import Settings, read_settings
-from explorer.sources import loads_as
+from explorer.sources import asked_again
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
 from explorer.training.folder import TrainingConfig
@@ -98,14 +98,12 @@ def train(
     begun_with, begun_prompts = _begun_with(asked, out)
     material = gather(asked, begun_with, begun_prompts)
     maker = material.maker
-    if maker is not None and maker.model_source == "local" and not model["model"]:
-        raise UserError(f"These traces are of a local model, {maker.model_id}: give its folder with --model.")
     rank, world, local = share()
     device = own_device(model["device"], local, world)
     if world == 1:
         device = one_card(device, os.environ)
     settings = read_settings(
-        model=model["model"] or (loads_as(maker.model_id, maker.model_source) if maker else None),
+        model=model["model"] or (asked_again(maker.model_id, maker.model_source) if maker else None),
         dtype=model["dtype"],
         device=device,
     )

@@ -165,7 +165,7 @@ class Drawing:
         entry = self.host.loading(session.model)
         if entry.model is None:
             return entry.state != "failed"
-        return entry.model.info.fingerprint == session.opened.trace.model.fingerprint
+        return entry.model.info.same_weights(session.opened.trace.model)
 
     def compare(
         self,
@@ -230,7 +230,7 @@ class Drawing:
         if here is None:
             return ""
         made, here = session.opened.trace.model, here.info
-        if made.id == here.id and made.fingerprint == here.fingerprint:
+        if made.same_weights(here):
             return ""
         if (made.id, made.source) == (here.id, here.source) and made.dtype != here.dtype:
             return f"Here in {here.dtype}, not in {made.dtype} as it was made."

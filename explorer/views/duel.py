@@ -200,7 +200,7 @@ def _tokens(n: int) -> str:
 def _same_model(a: Trace, b: Trace) -> bool:
     """Fingerprints hash the embeddings in their number format, so they tell only between runs in the same one."""
     if a.model.dtype == b.model.dtype and a.model.fingerprint and b.model.fingerprint:
-        return a.model.fingerprint == b.model.fingerprint
+        return a.model.same_weights(b.model)
     return a.model.id == b.model.id
 
 
