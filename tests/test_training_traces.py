@@ -15,10 +15,11 @@ from explorer.frank_wolfe import hull_weights
 from explorer.records import ModelInfo
 from explorer.training import folder as files
 from explorer.training.command import train_command
-from explorer.training.estimate import Shape, estimate, need_room
+from explorer.training.estimate import Shape, estimate, machine_flops, need_room
 from explorer.training.folder import TrainingConfig
 from explorer.training.request import Adapter, Inject, Method, Traces, TrainRequest, read_request
 from explorer.training.traces import OWN, RESCUED, TraceFilter, TrainingTrace, candidates, choose, leak
+from explorer.ui.trainings import PRESETS
 from tests.tiny_training import run_of
 
 
@@ -211,8 +212,8 @@ def test_an_estimate_by_hand(tmp_path):
     assert found.seconds == pytest.approx(15 + 40 * 40 * 6e6 / (0.45 * 1e9), rel=1e-3)
     lora = estimate(request.model_copy(update={"adapter": Adapter.LORA}), [(10, 20), (10, 40)], shape, flops=1e9)
     grpo = request.model_copy(update={"method": Method.GRPO, "adapter": Adapter.LORA})
-    on_gpu, on_cpu = (estimate(grpo, [], shape, flops=1e9, cpu=cpu).memory_bytes for cpu in (False, True))
-    assert on_cpu - on_gpu == 2 * 4_000_000, "the copy that samples, and its products' own order"
+    apple, on_cpu = (estimate(grpo, [], shape, flops=1e9, device=device).memory_bytes for device in ("mps", "cpu"))
+    assert on_cpu - apple == 2 * 4_000_000, "the copy that samples, and its products' own order"
     reference = request.model_copy(update={"method": Method.DPO})
     assert estimate(reference, [(10, 20)], shape, flops=1e9).memory_bytes > found.memory_bytes
     assert lora.seconds < found.seconds
@@ -221,6 +222,36 @@ def test_an_estimate_by_hand(tmp_path):
         need_room(found, tmp_path, "cpu", free_memory=100_000_000)
     with pytest.raises(UserError, match="of disk and"):
         need_room(found.model_copy(update={"disk_bytes": 10**18}), tmp_path / "new", "cpu", free_memory=10**12)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_a_gpu_has_room_for_the_pages_own_defaults_there(tmp_path, method):
+    """Checkpointed gradients and logits in tiles: 0.5 billion parameters (Qwen2.5's) take a part of 24 GB."""
+    shape = Shape(parameters=494_000_000, layers=24, hidden=896, vocabulary=151_936)
+    request = TrainRequest(method=method, **PRESETS["gpu"][method])
+    rows = [(80, 900)] * 50
+    on_gpu = estimate(request, rows, shape, flops=1e14, device="cuda")
+    need_room(on_gpu, tmp_path, "cuda:0", free_memory=22_000_000_000)
+    kept = {Method.SFT: 16 * 980, Method.DPO: 2 * 8 * 980, Method.GRPO: 64 * (256 + 64)}[method] * 896 * (4 * 24 + 110)
+    assert kept + 4 * 494_000_000 < on_gpu.memory_bytes < kept + 4 * 494_000_000 * 1.6 + 2_000_000_000
+    on_cpu = estimate(request, rows, shape, flops=1e14, device="cpu")
+    assert on_cpu.memory_bytes > 3 * on_gpu.memory_bytes
+    assert (on_cpu.read_tokens, on_cpu.trained_tokens) == (on_gpu.read_tokens, on_gpu.trained_tokens)
+
+
+def test_products_are_timed_in_the_format_of_the_training(monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    plain = torch.ones
+    monkeypatch.setattr(
+        torch, "ones", lambda *_, device, dtype: asked.append((device, dtype)) or plain(2, 2, dtype=torch.float32)
+    )
+    for device in ("cuda:0", "cpu"):
+        machine_flops.__wrapped__(device)
+    assert asked == [("cuda:0", torch.bfloat16), ("cpu", torch.float32)]
 
 
 def test_the_shown_command_asks_for_the_very_same(tmp_path, monkeypatch):

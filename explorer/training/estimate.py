@@ -3,7 +3,8 @@ that runs measures by itself.
 
 Arithmetic of one token through N parameters: 2N forward, 2N for the gradient of what it reads, 2N more for that of the
 weights (Kaplan et al. 2020, arXiv 2001.08361, section 2.1); LoRA does without the last. Memory: weights, gradients and
-Adam's two moments, what a layer keeps for the backward pass, and the logits.
+Adam's two moments, what a layer keeps for the backward pass, and the logits. On CUDA gradients are checkpointed
+(`common.settings`): each layer's input is kept, one layer at a time in full, and the forward pass is made twice.
 
 What it does not do: measure a training (`folder.py` keeps what one measured).
 """
@@ -24,11 +25,21 @@ from explorer.training.request import Adapter, Method, Sampler, TrainRequest
 EFFICIENCY = 0.45
 # Sampling a token at group size 8 costs about this many forward tokens' time: it reads all weights for 8 rows.
 SAMPLED_TOKEN = 3.0
+# Held-out problems that are sampled side by side (`watch.py`).
+HELD_OUT_ROWS = 16
 # Loading Python, torch, TRL and the model.
 START_S = 15.0
 # Bytes kept for the backward pass per token, layer and unit of hidden size; copies of the logits that a loss makes.
 KEPT = 110
 LOGITS = 4
+# On CUDA: bytes of a layer's input, which is float32 under autocast too; the cache that GRPO's sampling fills before an
+# update is no larger than these and one layer in full. TRL's losses see the logits in tiles of 16-bit numbers, so many
+# tokens by so many words (trl 1.16: `add_fused_lm_head`, kernels/chunked_logprob.py).
+LAYER_INPUT = 4
+TILE = (4_096, 32_768)
+# On CUDA a step of `generate` is bound by its launches, so many seconds a layer, however few rows: an order, not
+# measured here.
+LAUNCHES_S = 0.001
 # Python, torch, TRL and their libraries.
 LIBRARIES_BYTES = 900_000_000
 
@@ -59,11 +70,15 @@ class Estimate(Record):
 
 @functools.cache
 def machine_flops(device: str = "cpu") -> float:
-    """Floating-point operations per second of large products here, measured once: a tenth of a second."""
+    """Floating-point operations per second of large products here, in the format that training has there
+    (`common.settings`), measured once: a tenth of a second."""
     import torch
 
     size = 1_024 if device == "cpu" else 8_192
-    a = torch.ones(size, size, device=device)
+    kind = torch.float32
+    if device.startswith("cuda"):
+        kind = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    a = torch.ones(size, size, device=device, dtype=kind)
     best = float("inf")
     for _ in range(4):
         begun = time.perf_counter()
@@ -99,7 +114,7 @@ def estimate(
     shape: Shape,
     flops: float,
     prompt_tokens: int = 64,
-    cpu: bool = True,
+    device: str = "cpu",
 ) -> Estimate:
     """What a training amounts to.
 
@@ -109,15 +124,18 @@ def estimate(
         shape: the model's.
         flops: of large products here, see `machine_flops`.
         prompt_tokens: of a usual prompt, for GRPO.
-        cpu: whether it runs there; GRPO then samples through a copy of the model.
+        device: where it runs. On the CPU GRPO samples through a copy of the model; on CUDA gradients are checkpointed.
     """
-    passes = 4 if request.adapter is Adapter.LORA else 6
+    cuda = device.startswith("cuda")
+    passes = (4 if request.adapter is Adapter.LORA else 6) + (2 if cuda else 0)
+    steps = 0  # of sampling, several rows side by side
     if request.method is Method.GRPO:
         members = request.batch * request.group
         length = request.max_new_tokens
         trained = request.updates * members * length
         read = request.updates * members * (length + prompt_tokens)
         work = read * passes * shape.parameters + trained * SAMPLED_TOKEN * 2 * shape.parameters
+        steps = 0 if request.sampler is Sampler.VLLM else request.updates * length
         widest, epochs = members * (length + prompt_tokens), None
         logits = members * length
     else:
@@ -133,12 +151,20 @@ def estimate(
     looks = 1 + (request.updates // request.eval_every if request.eval_every else 0)
     sampled = request.held_out * request.max_new_tokens * looks if request.eval_every else 0
     work += sampled * SAMPLED_TOKEN * 2 * shape.parameters
+    steps += -(-sampled // HELD_OUT_ROWS)
+    launched = steps * shape.layers * LAUNCHES_S if cuda else 0.0
     weights = shape.parameters * shape.bytes_each
     state = (
         3 * weights if request.adapter is Adapter.FULL else 16 * request.lora_rank * shape.hidden * shape.layers * 14
     )
-    state += weights * copies(request, cpu)
-    kept = widest * shape.layers * shape.hidden * KEPT + logits * shape.vocabulary * 4 * LOGITS
+    state += weights * copies(request, device == "cpu")
+    if cuda:
+        kept = widest * shape.hidden * (LAYER_INPUT * shape.layers + KEPT) + min(logits, TILE[0]) * TILE[1] * 2
+        # Autocast keeps a 16-bit copy of what is trained; what is loaded and saved passes through the other memory.
+        held = weights + (weights // 2 if request.adapter is Adapter.FULL else 0)
+    else:
+        kept = widest * shape.layers * shape.hidden * KEPT + logits * shape.vocabulary * 4 * LOGITS
+        held = 2 * weights  # while they are read, and again while they are written, the file is in memory as well
     saved = weights + (3 * weights if request.adapter is Adapter.FULL else state)
     return Estimate(
         rows=len(rows),
@@ -146,9 +172,8 @@ def estimate(
         epochs=None if epochs is None else round(epochs, 2),
         trained_tokens=trained,
         read_tokens=read,
-        seconds=round(START_S + work / (EFFICIENCY * flops), 1),
-        # The weights twice: while they are read, and again while they are written, the file is in memory as well.
-        memory_bytes=LIBRARIES_BYTES + 2 * weights + state + kept,
+        seconds=round(START_S + work / (EFFICIENCY * flops) + launched, 1),
+        memory_bytes=LIBRARIES_BYTES + held + state + kept,
         disk_bytes=2 * saved + weights,
     )
 

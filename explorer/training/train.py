@@ -191,7 +191,7 @@ def estimated(asked: Asked, material: Material, path: Path, settings: Settings) 
     prompts = [len(row.prompt_ids) for row in material.rows]
     usual = round(sum(prompts) / len(prompts)) if prompts else 64
     rows = sizes(material.rows, asked.request)
-    return estimate(asked.request, rows, shape_of(config), machine_flops(device), usual, device == "cpu")
+    return estimate(asked.request, rows, shape_of(config), machine_flops(device), usual, device)
 
 
 def _device() -> str:

@@ -17,11 +17,10 @@ from transformers import GenerationConfig, TrainerCallback
 
 from explorer.records import Problem, Verdict
 from explorer.rollout import JudgeLike
+from explorer.training.estimate import HELD_OUT_ROWS
 from explorer.training.folder import HELD_OUT_FILE, METRICS_FILE, Progress, append_line, read_looks
 from explorer.training.weights import Trainee, adapted, without_adapter
 
-# Prompts sampled side by side when held-out problems are looked at.
-HELD_OUT_ROWS = 16
 TEXTS_KEPT = 4
 # What the trainer logs at its very end is no update's.
 SUMMARY_KEYS = ("train_runtime", "train_loss")

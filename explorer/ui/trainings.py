@@ -260,7 +260,7 @@ class Trainings:
             shape,
             machine_flops(model.device.type),
             usual,
-            model.device.type == "cpu",
+            model.device.type,
         )
 
     # -- one group ---------------------------------------------------------------------------------
