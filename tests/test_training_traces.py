@@ -249,9 +249,14 @@ def test_products_are_timed_in_the_format_of_the_training(monkeypatch):
     monkeypatch.setattr(
         torch, "ones", lambda *_, device, dtype: asked.append((device, dtype)) or plain(2, 2, dtype=torch.float32)
     )
+    waited = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
     for device in ("cuda:0", "cpu"):
         machine_flops.__wrapped__(device)
-    assert asked == [("cuda:0", torch.bfloat16), ("cpu", torch.float32)]
+    assert not waited
+    machine_flops.__wrapped__("mps")
+    assert asked == [("cuda:0", torch.bfloat16), ("cpu", torch.float32), ("mps", torch.float32)]
+    assert waited == ["mps"] * 4, "its products are only begun when the call is back"
 
 
 def test_the_shown_command_asks_for_the_very_same(tmp_path, monkeypatch):

@@ -85,6 +85,8 @@ def machine_flops(device: str = "cpu") -> float:
         a @ a
         if device.startswith("cuda"):
             torch.cuda.synchronize()
+        elif device == "mps":
+            torch.mps.synchronize()
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best
 
