@@ -468,16 +468,39 @@ def test_traces_of_another_model_are_refused(place, tmp_path, capsys):
     assert not (tmp_path / "t" / files.TRAINING_FILE).exists()
 
 
-def test_runs_of_two_models_are_refused(place, tmp_path, capsys):
-    for run in ("run-0", "run-1"):
-        trace, rows = load_run(place / "runs" / run)
-        if run == "run-1":
-            model = trace.model.model_copy(update={"fingerprint": "f" * 16})
-            trace = trace.model_copy(update={"model": model})
-        save_run(trace, rows, tmp_path / "runs" / run)
-    given = ["train", "sft", "--runs", tmp_path / "runs", "--model", place / "tiny", "--out", tmp_path / "t"]
+def mixed(place, folder, **changes):
+    """The runs, the second and the third as if another model had made them."""
+    for number in range(3):
+        trace, rows = load_run(place / "runs" / f"run-{number}")
+        if number:
+            trace = trace.model_copy(update={"model": trace.model.model_copy(update=changes)})
+        save_run(trace, rows, folder / f"run-{number}")
+    return folder
+
+
+def test_of_runs_of_several_models_those_of_the_one_asked_for_count(place, tmp_path, capsys):
+    runs = mixed(place, tmp_path / "runs", id="other")
+    given = ["train", "sft", "--runs", runs, "--out", tmp_path / "t", *SMALL]
     assert verb(*given) == 2
-    assert "one model at a time" in capsys.readouterr().err
+    assert "of several models (other and tiny): train on those of one at a time" in capsys.readouterr().err
+    assert verb(*given, "--model", saved_model(tmp_path / "third")) == 2
+    assert "of several models" in capsys.readouterr().err
+    assert verb(*given, "--model", place / "tiny", "--plan") == 0
+    assert "14 made by another model" in capsys.readouterr().out
+    assert verb(*given, "--model", place / "tiny", "--updates", 1, "--held-out-count", 0) == 0
+    assert {row.model_id for row in files.read_rows(tmp_path / "t")} == {"tiny"}
+    assert verb(*given, "--model", place / "tiny", "--updates", 1, "--held-out-count", 0) == 0, "done, and the same"
+
+
+def test_every_weights_of_one_name_are_looked_at(place, tmp_path, capsys):
+    """Not the first trace's alone; another number format of the same weights is the same model."""
+    given = ["train", "sft", "--model", place / "tiny", "--out", tmp_path / "t", *SMALL, "--updates", 1]
+    runs = mixed(place, tmp_path / "runs", fingerprint="f" * 16)
+    assert verb(*given, "--runs", runs) == 2
+    assert "were made by tiny (ffffffffffffffff)" in capsys.readouterr().err
+    half = LanguageModel.load(place / "tiny", id="tiny", dtype="bfloat16").info
+    runs = mixed(place, tmp_path / "both", fingerprint=half.fingerprint, dtype=half.dtype)
+    assert verb(*given, "--runs", runs, "--held-out-count", 0) == 0
 
 
 def test_too_little_memory_or_disk_is_said_before(place, tmp_path, capsys, monkeypatch):

@@ -21,9 +21,10 @@ from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
 from explorer.records import ModelInfo, SamplingConfig
 from explorer.settings import read_settings
+from explorer.store import load_run, save_run
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
 from explorer.training.folder import read_config, read_lines
-from explorer.training.traces import read_candidates
+from explorer.training.traces import candidates, read_candidates
 from explorer.ui.models import ModelHost
 from explorer.ui.training_after import comparison, measures, set_slug
 from explorer.ui.trainings import PRESETS, RECORDED, Trainings, need_own
@@ -184,6 +185,31 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     plan = other.plan(values, "tiny")
     assert "of memory" in plan["blocked"]
     assert any(what == "Memory" for what, *_ in plan["facts"])
+
+
+def test_of_runs_of_several_models_the_pages_own_count(tmp_path):
+    """Whoever looks at a second model once can still train the first on what it made."""
+    tiny = tiny_model("llama")
+    mine, other = recorded_runs()[0], recorded_runs()[1]
+    for name, run, info in (("a", mine, tiny.info), ("b", other, other.trace.model)):
+        trace, rows = load_run(run.folder)
+        save_run(trace.model_copy(update={"model": info}), rows, tmp_path / "runs" / name)
+    values = Trainings(host(), tmp_path / "runs").form()["presets"]["sft"]
+    assert values["sources"] == ["runs"]
+
+    plan = Trainings(host(), tmp_path / "runs").plan(values, "default")
+    assert "once it is known which" in plan["error"]
+    assert plan["waiting"], "the form asks again"
+    need = "explorer.ui.trainings.need_own"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(need, lambda rows, model: None)
+        plan = Trainings(host(tiny), tmp_path / "runs").plan(values, "tiny")
+        others = len(candidates(other.trace))
+        assert ["made by another model", others] in plan["traces"]["left_out"]
+        assert plan["error"] == ""
+        third = SimpleNamespace(info=tiny.info.model_copy(update={"id": "third"}))
+        plan = Trainings(host(third), tmp_path / "runs").plan(values, "third")
+    assert "none of them the page’s" in plan["error"]
 
 
 def test_runs_of_a_public_pages_visitors_are_no_source(trainings, values, monkeypatch):

@@ -15,18 +15,29 @@ from explorer.hunting import share
 from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem
 from explorer.training.request import Inject, Method, TrainRequest
-from explorer.training.traces import RESCUED, Chosen, TraceFilter, TrainingTrace, choose, read_candidates
+from explorer.training.traces import (
+    OTHERS,
+    RESCUED,
+    Chosen,
+    TraceFilter,
+    TrainingTrace,
+    choose,
+    of_model,
+    read_candidates,
+)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asks for: folders of runs, sets of problems by name, what passes, how to train."""
+    """What a person asks for: folders of runs, sets of problems by name, what passes, how to train. `owner` is the (id,
+    source) of the model that is trained, where it is known: of runs of several models only its own count."""
 
     request: TrainRequest
     wanted: TraceFilter
     runs: Sequence[Path]
     problems: str = ""
     held_out: str = ""
+    owner: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = (), begun_prompts
         begun_prompts: the problems that its groups are sampled of.
 
     Raises:
+        SeveralModels: of which model's runs, is not known.
         UserError: nothing to train on, or nothing that can be read; the sentence tells what was left out and why.
     """
     request = asked.request
@@ -58,8 +70,11 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = (), begun_prompts
     found, runs = begun_with, len({row.run for row in begun_with})
     if asked.runs and not found:
         found, runs = read_candidates(asked.runs)
+    found, others = of_model(found, asked.owner)
     chosen = choose(found, request.traces, asked.wanted, runs)
     rows, left = list(chosen.traces), dict(chosen.left_out)
+    if others:
+        left[OTHERS] = others
     if request.method is Method.DPO:
         rows = _without(rows, left, lambda row: bool(row.failed_ids), "no failed rollout to set against it")
     if request.method is Method.GRPO:

@@ -24,11 +24,24 @@ from explorer.export import rescued
 from explorer.files import modified_ns
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
+from explorer.sources import called
 from explorer.statistics import is_degenerate
 from explorer.store import TRACE_FILE, find_runs, load_run
 from explorer.training.request import Traces
 
 OWN, RESCUED = "own", "rescued"
+# Why a text of another model's run is left out.
+OTHERS = "made by another model"
+
+
+class SeveralModels(UserError):
+    """Runs of several models, by these names, and nothing that says which of them is to be trained."""
+
+    def __init__(self, names: str):
+        super().__init__(
+            f"These runs are of several models ({names}): train on those of one at a time, or name one with --model."
+        )
+        self.names = names
 
 
 class TrainingTrace(Record):
@@ -202,22 +215,36 @@ def _false(text: str) -> int:
 
 
 def read_candidates(paths: Sequence[Path]) -> tuple[list[TrainingTrace], int]:
-    """Candidates of all runs in some folders, and how many runs that are.
+    """Candidates of all runs in some folders, whichever models made them, and how many runs that are.
 
     Raises:
-        UserError: no run, one that can't be read, or runs of different models.
+        UserError: no run, or one that can't be read.
     """
     found: list[TrainingTrace] = []
     folders = [folder for path in paths for folder in find_runs(path)]
     for folder in dict.fromkeys(folders):
         found += _of_run(folder.absolute(), modified_ns(folder / TRACE_FILE))
-    makers = Counter((trace.model_id, trace.fingerprint) for trace in found)
-    if len(makers) > 1:
-        names = " and ".join(sorted({name for name, _ in makers})) if len({n for n, _ in makers}) > 1 else "one name"
-        raise UserError(
-            f"These runs are of {len(makers)} different models ({names}): train on those of one model at a time."
-        )
     return found, len(dict.fromkeys(folders))
+
+
+def of_model(found: Sequence[TrainingTrace], owner: tuple[str, str] | None) -> tuple[list[TrainingTrace], int]:
+    """Those that one model made, and how many others did. Only names are looked at: one model in two number formats has
+    two fingerprints, and `Trainee.need_own` knows them.
+
+    Args:
+        found: of any models.
+        owner: (id, source) of the model that is trained; None where that is to follow from the texts.
+
+    Raises:
+        SeveralModels: they are of several, none of them the owner.
+    """
+    makers = dict.fromkeys((trace.model_id, trace.model_source) for trace in found)
+    if len(makers) < 2:
+        return list(found), 0  # those of another one alone are refused with its name
+    if owner not in makers:
+        raise SeveralModels(" and ".join(sorted(called(*maker) for maker in makers)))
+    own = [trace for trace in found if (trace.model_id, trace.model_source) == owner]
+    return own, len(found) - len(own)
 
 
 @lru_cache(maxsize=4_096)

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from explorer.training.estimate import Estimate, estimate, gigabytes, machine_fl
 from explorer.training.folder import TrainingConfig
 from explorer.training.material import Asked, Material, gather, prepared, sizes
 from explorer.training.request import Method, Sampler
-from explorer.training.traces import TrainingTrace
+from explorer.training.traces import SeveralModels, TrainingTrace
 from explorer.vllm_rollouts import installed
 
 Tell = Callable[[str, float | None], None]
@@ -96,8 +97,13 @@ def train(
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
     begun_with, begun_prompts = _begun_with(asked, out)
-    material = gather(asked, begun_with, begun_prompts)
-    maker = material.maker
+    try:
+        material = gather(asked, begun_with, begun_prompts)
+    except SeveralModels:
+        if not model["model"]:
+            raise
+        material = None  # whose runs count, is known once the model is found
+    maker = material.maker if material else None
     rank, world, local = share()
     device = own_device(model["device"], local, world)
     if world == 1:
@@ -115,6 +121,9 @@ def train(
         allow_remote_code=settings.allow_remote_code,
         progress=lambda part, text: tell(text, part),
     )
+    if material is None:
+        asked = replace(asked, owner=(found.id, found.source))
+        material = gather(asked, begun_with, begun_prompts)
     wanted = estimated(asked, material, found.path, settings)
     if plan_only:
         return plan_words(asked, material, wanted), {"plan": wanted.model_dump(mode="json")}
@@ -233,7 +242,7 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
     warnings.filterwarnings("ignore", category=FutureWarning)
     request = asked.request
     trainee = Trainee(found, settings)
-    trainee.need_own([material.maker] if material.maker else [])
+    trainee.need_own(material.rows or ([material.maker] if material.maker else []))
     config = _config(asked, material, trainee.info, found)
     if rank == 0:
         files.write_config(out, config)

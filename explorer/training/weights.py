@@ -114,9 +114,10 @@ class Trainee:
         Raises:
             UserError: another model or another tokenizer.
         """
-        if not traces:
-            return
-        one = traces[0]
+        for one in {(trace.model_id, trace.fingerprint): trace for trace in traces}.values():
+            self._need_own(one)
+
+    def _need_own(self, one: TrainingTrace) -> None:
         # An adapter leaves the embeddings, and so the fingerprint, as its parent's are: the name must be the same too.
         if one.model_id and one.model_id != self.info.id:
             raise UserError(

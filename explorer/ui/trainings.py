@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,15 @@ from explorer.training.estimate import estimate, machine_flops, need_room, shape
 from explorer.training.group import preview
 from explorer.training.material import Asked, Material, gather, prepared, sizes
 from explorer.training.request import Inject, Method, Sampler, TrainRequest, read_request
-from explorer.training.traces import RESCUED, TrainingTrace, choose, read_candidates, read_filter
+from explorer.training.traces import (
+    RESCUED,
+    SeveralModels,
+    TrainingTrace,
+    choose,
+    of_model,
+    read_candidates,
+    read_filter,
+)
 from explorer.ui.hunts import model_options, written_model
 from explorer.ui.models import ModelHost
 from explorer.ui.training_after import After, last_sampled
@@ -145,16 +153,26 @@ class Trainings:
     def plan(self, values: Values, model_name: str, ticket: int = 0) -> Payload:
         """What a request amounts to: its traces, command, size, and for GRPO one group. Runs nothing."""
         known: Payload = {}
+        entry = self.host.loading(model_name)
         try:
-            asked, folder = self._asked(values), self._folder(values)
+            asked, folder = self._asked(values, entry.model), self._folder(values)
             request = asked.request
             found, runs = read_candidates(asked.runs) if asked.runs else ([], 0)
+            found, _ = of_model(found, asked.owner)
             known = {"request": request, "chosen": choose(found, request.traces, asked.wanted, runs)}
             known |= {"found": len(found), "left_out": known["chosen"].left_out, "name": folder.name}
             material = gather(asked)
+        except SeveralModels as error:
+            if entry.model is None and entry.state != "failed":
+                said = "These runs are of several models: the page’s own count, once it is known which that is."
+                return plan_payload(ticket=ticket, error=said, waiting=True)
+            return plan_payload(
+                ticket=ticket,
+                error=f"These runs are of several models ({error.names}), none of them the page’s: load one of these "
+                "under “Use another model”, or choose other traces.",
+            )
         except Exception as error:
             return plan_payload(ticket=ticket, error=describe(error), **known)
-        entry = self.host.loading(model_name)
         known |= {
             "rows": material.rows,
             "left_out": material.left_out,
@@ -198,7 +216,7 @@ class Trainings:
         """Where trainings lie, one folder each."""
         return self.runs_dir / "trainings"
 
-    def _asked(self, values: Values) -> Asked:
+    def _asked(self, values: Values, model: LanguageModel | None = None) -> Asked:
         sources = self.sources()
         picked = [sources[key].folder for key in values.get("sources") or () if key in sources]
         if not picked:
@@ -214,7 +232,8 @@ class Trainings:
             return set_name(str(values[key]), self.runs_dir) if values.get(key) else ""
 
         problems = named("problems") if request.method is Method.GRPO else ""
-        return Asked(request, wanted, tuple(picked), problems, named("held_out_set"))
+        owner = (model.info.id, model.info.source) if model else None
+        return Asked(request, wanted, tuple(picked), problems, named("held_out_set"), owner)
 
     def _folder(self, values: Values) -> Path:
         """The folder that a training would have: as named, or by when and what."""
@@ -304,7 +323,7 @@ class Trainings:
         """Also where none enters: then the preview shows what is missed."""
         if asked.request.inject is not Inject.NEVER:
             return material.rows
-        return gather(Asked(asked.request.model_copy(update={"inject": Inject.ZERO_HIT}), *_rest(asked))).rows
+        return gather(replace(asked, request=asked.request.model_copy(update={"inject": Inject.ZERO_HIT}))).rows
 
     @staticmethod
     def _rollouts(asked: Asked, row: TrainingTrace) -> Sequence:
@@ -326,7 +345,7 @@ class Trainings:
     def weigh(self, values: Values, model: LanguageModel) -> None:
         """Measure log p of each token of the previewed trace under the plain prompt, at the temperature of the rollouts
         as the trainer does. Runs the model. Raises `UserError`."""
-        asked = self._asked(values)
+        asked = self._asked(values, model)
         material = gather(asked)
         payload = self._group(asked, material, values, model)
         if payload is None:
@@ -420,10 +439,6 @@ def _named(sentence: str) -> str:
     found = re.match(r"--([a-z-]+) ", sentence)
     name = found and NAMES.get(found[1].replace("-", "_"))
     return sentence.replace(f"--{found[1]}", name, 1) if name else sentence
-
-
-def _rest(asked: Asked) -> tuple:
-    return asked.wanted, asked.runs, asked.problems, asked.held_out
 
 
 def _key(row: TrainingTrace, request: TrainRequest) -> tuple:
