@@ -14,8 +14,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from explorer.errors import UserError
+from explorer.fingerprint import fingerprint
 from explorer.jobs import LOCK_FILE
 from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
@@ -174,8 +176,17 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     values = other.form()["presets"]["sft"]
     assert "load the model that made them" in other.plan(values, "tiny")["blocked"]
     row = read_candidates([RECORDED])[0][0]
-    same = SimpleNamespace(info=tiny.info.model_copy(update={"id": row.model_id, "fingerprint": row.fingerprint}))
+    info = tiny.info.model_copy(update={"id": row.model_id, "fingerprint": row.fingerprint})
+    same = SimpleNamespace(info=info, vocabulary=tiny.vocabulary)
     need_own([row], same)
+    for kind in (torch.bfloat16, torch.float16):  # made on a GPU, say, where models are loaded in these
+        half = row.model_copy(update={"fingerprint": fingerprint(tiny.vocabulary.to(kind))})
+        need_own([row, half], same)
+        assert Trainings._why_not(half, same) == ""
+    other_weights = row.model_copy(update={"fingerprint": "f" * 16})
+    with pytest.raises(UserError, match="load the model that made them"):
+        need_own([row, other_weights], same)
+    assert "can be weighed where" in Trainings._why_not(other_weights, same)
     child = SimpleNamespace(info=same.info.model_copy(update={"id": "its-child"}))
     with pytest.raises(UserError, match="load the model that made them"):
         need_own([row], child)
@@ -444,6 +455,7 @@ def test_the_tokens_of_a_rescued_trace_are_weighed_by_the_model_that_made_it(tmp
     row = read_candidates([RECORDED])[0][0]
     model = SimpleNamespace(
         info=tiny.info.model_copy(update={"fingerprint": row.fingerprint, "id": row.model_id}),
+        vocabulary=tiny.vocabulary,
         network=tiny.network,
         device=tiny.device,
         token_text=lambda token: f"<{token}>",

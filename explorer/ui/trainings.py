@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from explorer.audit_verdict import Finding
 from explorer.errors import UserError, describe
 from explorer.files import mark_of
+from explorer.fingerprint import fingerprint
 from explorer.hunt_request import find_hunts, jobs_root, set_name, written
 from explorer.jobs import Job, Jobs, shown_command
 from explorer.model import LanguageModel, choose_device
@@ -68,6 +71,8 @@ PRESETS = {
         Method.GRPO: {"updates": 100, "batch": 8, "max_new_tokens": 256, "held_out": 64, "save_every": 50},
     },
 }
+# Fingerprint of a model in float32 -> those in all formats: a form asks at every key.
+_FORMATS: dict[str, frozenset[str]] = {}
 # How a complaint names a field.
 NAMES = {
     "updates": "Updates",
@@ -338,7 +343,7 @@ class Trainings:
     def _why_not(row: TrainingTrace, model: LanguageModel | None) -> str:
         if model is None:
             return "Its tokens can be weighed once the model is loaded."
-        if row.fingerprint and row.fingerprint != model.info.fingerprint:
+        if row.fingerprint and row.fingerprint not in fingerprints(model):
             return f"Its tokens can be weighed where {called(row.model_id, row.model_source)} is loaded."
         return ""
 
@@ -417,21 +422,31 @@ class Trainings:
 
 def need_own(rows: Sequence[TrainingTrace], model: LanguageModel) -> None:
     """Refuse traces of another model than the page's. The same weights in another number format have another
-    fingerprint: the process that trains compares those.
+    fingerprint: what a page in 16 bits can't tell, the process that trains compares.
 
     Raises:
         UserError: they are of another model.
     """
-    row = next((row for row in rows if row.fingerprint), None)
-    if row is None or (row.fingerprint, row.model_id) == (model.info.fingerprint, model.info.id):
-        return
-    # An adapter leaves the embeddings, and so the fingerprint, as its parent's are.
-    if row.model_id != model.info.id or model.info.dtype == "float32":
+    for row in {(row.model_id, row.fingerprint): row for row in rows if row.fingerprint}.values():
+        # An adapter leaves the embeddings, and so the fingerprint, as its parent's are.
+        if row.model_id == model.info.id and (model.info.dtype != "float32" or row.fingerprint in fingerprints(model)):
+            continue
         raise UserError(
             f"These traces were made by {called(row.model_id, row.model_source)}, and the page has "
             f"{called(model.info.id, model.info.source)}: load the model that made them under “Use another model”, or "
             "choose other traces."
         )
+
+
+def fingerprints(model: LanguageModel) -> frozenset[str]:
+    """A model's own, and where it is there in float32 those that it has in 16 bits, as `Trainee` knows them."""
+    own = model.info.fingerprint
+    if model.info.dtype != "float32":
+        return frozenset((own,))
+    if own not in _FORMATS:
+        kinds = (torch.bfloat16, torch.float16)
+        _FORMATS[own] = frozenset((own, *(fingerprint(model.vocabulary.to(kind)) for kind in kinds)))
+    return _FORMATS[own]
 
 
 def _named(sentence: str) -> str:
