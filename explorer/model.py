@@ -576,6 +576,7 @@ class LanguageModel:
         sampling: SamplingConfig,
         stream: int = 0,
         first_row: int = 0,
+        ends: bool = False,
     ) -> Iterator[list[tuple[int, int | None]]]:
         """Sample `sampling.n` continuations side by side, one token for each unfinished row at a time.
 
@@ -588,6 +589,7 @@ class LanguageModel:
             sampling: n, temperature, top_p, max_new_tokens, seed.
             stream: tells apart the samplings of one run that share a seed.
             first_row: how many rows of the stream were drawn before: N more rollouts, not the same N again.
+            ends: give an end token by its id as well.
 
         Yields:
             one list per decoding step of (row, token id), the id None where the row reached its end token.
@@ -603,7 +605,8 @@ class LanguageModel:
             uniforms = torch.stack([torch.rand((), generator=generators[row], dtype=torch.float64) for row in alive])
             drawn = draw(logits, uniforms.to(self.draw_device), sampling.temperature, sampling.top_p, self.allowed)
             tokens = drawn.tolist()
-            yield [(row, None if token in self.end_ids else token) for row, token in zip(alive, tokens, strict=True)]
+            hidden = () if ends else self.end_ids
+            yield [(row, None if token in hidden else token) for row, token in zip(alive, tokens, strict=True)]
             kept = [index for index, token in enumerate(tokens) if token not in self.end_ids]
             if not kept or produced == sampling.max_new_tokens or current.length + 1 >= self.context_length:
                 return

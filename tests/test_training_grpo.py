@@ -13,6 +13,7 @@ import torch
 from explorer.records import Problem, SamplingConfig, Verdict
 from explorer.settings import read_settings
 from explorer.sources import ResolvedModel
+from explorer.training.common import labelled, turn_end
 from explorer.training.group import (
     Inject,
     Scale,
@@ -23,6 +24,7 @@ from explorer.training.group import (
     slot,
 )
 from explorer.training.request import Adapter, Method, TrainRequest
+from explorer.training.sampler import FastSampler
 from explorer.training.traces import RESCUED, TrainingTrace
 from explorer.training.weights import Trainee
 from tests.conftest import FakeJudge
@@ -442,6 +444,31 @@ def test_the_fast_sampler_draws_from_the_weights_in_training(folder, tmp_path, a
                 weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
     assert plain() != before
     assert ours() == plain()
+
+
+def test_the_end_of_a_turn_is_the_models_own(tmp_path):
+    """As with Gemma: the tokenizer's end is a document's, the template ends a turn with another token, which the
+    model's settings name."""
+    path = saved_model(tmp_path / "tiny")
+    plain = trainee_of(path)
+    document, turn = plain.tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert plain.end_id == turn == plain.tokenizer.eos_token_id
+    plain.tokenizer.eos_token = "<|endoftext|>"
+    plain.tokenizer.save_pretrained(path)
+    plain.network.generation_config.eos_token_id = [document, turn]
+    plain.network.save_pretrained(path)
+    trainee = trainee_of(path)
+    assert trainee.tokenizer.eos_token_id == document
+    assert trainee.end_id == turn
+    trace = trace_of(trainee, "What is 3 + 4?")
+    assert labelled(trace, trainee.end_id, False)["input_ids"][-1] == turn
+    trainee.tokenizer.chat_template = None
+    assert turn_end(trainee.tokenizer, trainee.end_ids) == document, "no template, no turn"
+
+    fast = FastSampler(trainee)
+    for end in (document, turn):  # sampled it is the token that was drawn
+        fast.model.allowed = torch.arange(fast.model.vocabulary.shape[0]) == end
+        assert fast.sample([[5, 6]] * 2, SamplingConfig(max_new_tokens=4), 0) == [[end]] * 2
 
 
 def test_a_group_sampled_fast_has_its_trace_too(folder, tmp_path):

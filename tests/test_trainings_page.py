@@ -460,7 +460,8 @@ def test_the_tokens_of_a_rescued_trace_are_weighed_by_the_model_that_made_it(tmp
         device=tiny.device,
         token_text=lambda token: f"<{token}>",
         read=lambda ids: tuple(ids),
-        tokenizer=SimpleNamespace(eos_token_id=2),
+        tokenizer=SimpleNamespace(eos_token_id=2, chat_template=None),
+        end_ids=frozenset((2,)),
         log_probabilities=lambda context, ids, temperature: [-temperature] * len(ids),
     )
     page = Trainings(host(model), tmp_path, stand_in)

@@ -8,6 +8,7 @@ What it does not do: train.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,19 @@ def quiet(trainer):
 
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def turn_end(tokenizer, end_ids: Collection[int]) -> int:
+    """The token that ends an answer: of those that end a rollout the one that the chat template puts behind an
+    assistant's turn. It need not be the tokenizer's own, which in some families ends a document (Gemma, Phi)."""
+    if tokenizer.chat_template:
+        said = "An answer."
+        turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": said}]
+        after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(said)[2]
+        ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+        if (found := next((token for token in ids if token in end_ids), None)) is not None:
+            return found
+    return min(end_ids) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
 def completion_ids(trace: TrainingTrace, end_id: int) -> list[int]:

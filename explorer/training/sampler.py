@@ -26,7 +26,6 @@ class FastSampler:
     def __init__(self, trainee: Trainee):
         """Copy the network as loaded."""
         self.model = LanguageModel(copy.deepcopy(trainee.network), trainee.tokenizer, id=trainee.info.id)
-        self._end_id = trainee.end_id
 
     @staticmethod
     def suits(trainee: Trainee) -> bool:
@@ -43,8 +42,8 @@ class FastSampler:
         self.model.refresh()
 
     def sample(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, stream: int) -> list[list[int]]:
-        """One completion for each prompt, the end token with it where the model ended it; equal prompts side by side
-        share their reading.
+        """One completion for each prompt, with the end token that was drawn where the model ended it (it may know
+        several); equal prompts side by side share their reading.
 
         Args:
             prompts: token ids; those of a group follow each other.
@@ -59,9 +58,10 @@ class FastSampler:
                 end += 1
             rows: list[list[int]] = [[] for _ in range(end - at)]
             given = sampling.model_copy(update={"n": len(rows)})
-            for events in self.model.sample(self.model.read(prompts[at]), None, given, stream, first_row=at):
+            read = self.model.read(prompts[at])
+            for events in self.model.sample(read, None, given, stream, first_row=at, ends=True):
                 for row, token in events:
-                    rows[row].append(self._end_id if token is None else token)
+                    rows[row].append(token)
             found += rows
             at = end
         return found

@@ -10,6 +10,7 @@ What it does not do: find weights (`sources.py`), train them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from explorer.model import choose_device
 from explorer.records import ModelInfo
 from explorer.settings import Settings
 from explorer.sources import ResolvedModel, called
+from explorer.training.common import turn_end
 from explorer.training.folder import MODEL
 from explorer.training.request import Adapter, TrainRequest
 from explorer.training.traces import TrainingTrace
@@ -87,10 +89,10 @@ class Trainee:
             return embed.weight.detach()
         return torch.cat([embed(torch.arange(at, min(at + 8_192, count))) for at in range(0, count, 8_192)])
 
-    @property
+    @functools.cached_property
     def end_id(self) -> int:
         """The token that ends an answer."""
-        return int(self.tokenizer.eos_token_id)
+        return turn_end(self.tokenizer, self.end_ids)
 
     @property
     def end_ids(self) -> list[int]:

@@ -31,7 +31,7 @@ from explorer.sources import called
 from explorer.store import TRACE_FILE, load_run, run_folder
 from explorer.training import folder as files
 from explorer.training.command import train_command
-from explorer.training.common import completion_ids
+from explorer.training.common import completion_ids, turn_end
 from explorer.training.estimate import estimate, machine_flops, need_room, shape_of
 from explorer.training.group import preview
 from explorer.training.material import Asked, Material, gather, prepared, sizes
@@ -462,7 +462,7 @@ def _key(row: TrainingTrace, request: TrainRequest) -> tuple:
 
 def _trained_ids(row: TrainingTrace, model: LanguageModel) -> list[int]:
     """The tokens of a trace that the trainer sees, its end among them."""
-    return completion_ids(row, int(model.tokenizer.eos_token_id))
+    return completion_ids(row, turn_end(model.tokenizer, model.end_ids))
 
 
 def _runs(folder: Path) -> int:
