@@ -10,6 +10,7 @@ from statistics import stdev
 import pytest
 import torch
 
+from explorer.errors import UserError
 from explorer.records import Problem, SamplingConfig, Verdict
 from explorer.settings import read_settings
 from explorer.sources import ResolvedModel
@@ -444,6 +445,23 @@ def test_the_fast_sampler_draws_from_the_weights_in_training(folder, tmp_path, a
                 weight.add_(torch.randn(weight.shape, generator=generator) * 0.2)
     assert plain() != before
     assert ours() == plain()
+
+
+def test_a_prompt_that_tells_the_day_is_the_same_prompt_the_next_day(folder):
+    """As Llama 3.2 and SmolLM3 have it; another tokenizer's prompt stays another's."""
+    trainee = trainee_of(folder)
+    dated = "{{ strftime_now('%d %b %Y') }} " + trainee.tokenizer.chat_template
+    trainee.tokenizer.chat_template = dated.replace("strftime_now('%d %b %Y')", "'01 Jan 2026' or strftime_now()")
+    trace = trace_of(trainee, "What is 3 + 4?")
+    trainee.tokenizer.chat_template = dated
+    assert list(trace.prompt_ids) != trainee.prompt_ids(trace.question)
+    trainee.need_own([trace])
+    for ids in (trace.prompt_ids[::-1], tuple(trainee.prompt_ids("What is 1 + 1?"))):
+        with pytest.raises(UserError, match="reads these prompts as other tokens"):
+            trainee.need_own([trace.model_copy(update={"prompt_ids": ids})])
+    trainee.tokenizer.chat_template = dated.replace("strftime_now('%d %b %Y')", "'02 Jan 2026'")
+    with pytest.raises(UserError, match="reads these prompts as other tokens"):
+        trainee.need_own([trace])
 
 
 def test_the_end_of_a_turn_is_the_models_own(tmp_path):

@@ -131,11 +131,22 @@ class Trainee:
                 f"These traces were made by {called(one.model_id, one.model_source)} ({one.fingerprint}), not by "
                 f"{called(self.info.id, self.info.source)} ({self.info.fingerprint}): train the model that made them."
             )
-        if list(one.prompt_ids) != self.prompt_ids(one.question):
+        if not self._reads(one):
             raise UserError(
                 f"The tokenizer of {self.info.id} reads these prompts as other tokens than the one that made the "
                 "traces: use the model's own tokenizer."
             )
+
+    def _reads(self, one: TrainingTrace) -> bool:
+        """Whether the tokenizer reads a trace's prompt as the one that made it did."""
+        ids = list(one.prompt_ids)
+        if ids == self.prompt_ids(one.question):
+            return True
+        if "strftime_now" not in str(self.tokenizer.chat_template):
+            return False
+        # The template writes the day into the prompt, and the trace is of another one: its own text is read again.
+        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return one.question.strip() in text and self.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
 
     def lora(self, request: TrainRequest):
         """The settings of its adapter, or None where all weights are trained."""
