@@ -4,6 +4,7 @@ says; the command that a page shows."""
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -257,6 +258,21 @@ def test_products_are_timed_in_the_format_of_the_training(monkeypatch):
     machine_flops.__wrapped__("mps")
     assert asked == [("cuda:0", torch.bfloat16), ("cpu", torch.float32), ("mps", torch.float32)]
     assert waited == ["mps"] * 4, "its products are only begun when the call is back"
+
+
+def test_a_training_that_goes_on_needs_no_disk_for_what_it_has_there(tmp_path, monkeypatch):
+    wanted = estimate(TrainRequest(eval_every=0), [(9, 9)], Shape(parameters=9, layers=1, hidden=3, vocabulary=9), 1e9)
+    wanted = wanted.model_copy(update={"disk_bytes": 10_000})
+    (checkpoint(tmp_path, 2) / "optimizer.pt").write_bytes(b"x" * 6_000)
+    (checkpoint(tmp_path, 4, cut=3) / "optimizer.pt").write_bytes(b"x" * 6_000)  # torn, so it stays beside
+    usage = SimpleNamespace(free=3_000)
+    monkeypatch.setattr("explorer.training.estimate.shutil.disk_usage", lambda place: usage)
+    with pytest.raises(UserError, match="of disk and"):
+        need_room(wanted, tmp_path, "cpu", free_memory=10**12)
+    usage.free = 4_000
+    need_room(wanted, tmp_path, "cpu", free_memory=10**12)
+    with pytest.raises(UserError, match="of disk and"):
+        need_room(wanted, tmp_path / "another", "cpu", free_memory=10**12)
 
 
 def test_the_shown_command_asks_for_the_very_same(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from explorer.errors import UserError
 from explorer.records import Record
+from explorer.training.folder import checkpoint_bytes
 from explorer.training.request import Adapter, Method, Sampler, TrainRequest
 
 # Of the measured speed of large products, what a whole pass reaches (LOG.md).
@@ -193,7 +194,7 @@ def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | No
 
     Args:
         wanted: what it will take.
-        folder: where it will lie.
+        folder: where it will lie; what it has there already is taken into account.
         device: cpu, or a GPU.
         free_memory: bytes; None looks.
         processes: so many train beside each other in this memory.
@@ -210,9 +211,10 @@ def need_room(wanted: Estimate, folder: Path, device: str, free_memory: int | No
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     left = shutil.disk_usage(place).free
-    if wanted.disk_bytes > left:
+    more = wanted.disk_bytes - checkpoint_bytes(folder)
+    if more > left:
         raise UserError(
-            f"This training takes about {gigabytes(wanted.disk_bytes)} of disk and {gigabytes(left)} are free there: "
+            f"This training takes about {gigabytes(more)} of disk and {gigabytes(left)} are free there: "
             "free some, use LoRA, or choose another folder."
         )
 

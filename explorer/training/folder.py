@@ -268,6 +268,11 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def checkpoint_bytes(folder: Path) -> int:
+    """What the whole checkpoints take on the disk: a training that goes on writes the next ones in their place."""
+    return sum(file.stat().st_size for _, path in checkpoints(folder) for file in path.rglob("*") if file.is_file())
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint has all that resuming needs, and its weights as long as they say they are."""
     state = read_json(checkpoint / "trainer_state.json")
