@@ -131,6 +131,10 @@ def test_a_folder_holds_one_training(tmp_path):
         files.write_config(tmp_path / "t", config.model_copy(update={"request": TrainRequest(updates=9)}))
     with pytest.raises(UserError, match="other rows"):
         files.write_config(tmp_path / "t", config.model_copy(update={"rows_sha256": "b"}))
+    before = (tmp_path / "t" / files.TRAINING_FILE).read_text()
+    assert json.loads(before)["world"] == 0
+    for changes in ({"world": 2}, {"model": MODEL.model_copy(update={"device": "cuda:1"})}, {"runs_sha256": "c"}):
+        files.write_config(tmp_path / "t", config.model_copy(update=changes))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match="is not empty and holds no training"):
@@ -138,6 +142,31 @@ def test_a_folder_holds_one_training(tmp_path):
     (tmp_path / "t" / files.TRAINING_FILE).write_text('{"request": 3')
     with pytest.raises(UserError, match="damaged"):
         files.read_config(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"id": "n"}, "model m there, n asked"),
+        ({"revision": "e5"}, "revision d4 of m there, e5 asked"),
+        ({"revision": ""}, "revision d4 of m there, an unknown one asked"),
+        ({"fingerprint": "f"}, "other weights of the name m"),
+        ({"tool_version": "1.16.1"}, r"TRL 1\.16\.0 there, 1\.16\.1 here"),
+        ({"world": 1}, r"2 process\(es\) there, 1 here"),
+    ],
+)
+def test_what_keeps_a_training_from_going_on_is_named(tmp_path, changes, said):
+    model = MODEL.model_copy(update={"revision": "d4"})
+    config = TrainingConfig(
+        request=TrainRequest(), model=model, model_path="/a/m", rows_sha256="a", tool_version="1.16.0", world=2
+    )
+    files.write_config(tmp_path, config)
+    elsewhere = {"model": model.model_copy(update={"device": "cuda:3"}), "model_path": "/b/m"}
+    files.write_config(tmp_path, config.model_copy(update=elsewhere))
+    own = {name: value for name, value in changes.items() if name in TrainingConfig.model_fields}
+    other = config.model_copy(update={"model": model.model_copy(update={k: changes[k] for k in changes.keys() - own})})
+    with pytest.raises(UserError, match=said):
+        files.write_config(tmp_path, other.model_copy(update=own))
 
 
 def test_a_torn_line_is_left_out_and_later_ones_forgotten(tmp_path):

@@ -26,6 +26,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ PROGRESS_S = 0.3
 
 class TrainingConfig(Record):
     """`training.json`: what was asked, the model that is trained, the rows by count and hash, the folders that they
-    came from by a hash of their places (the same rows may have moved since), the problems by name."""
+    came from by a hash of their places (the same rows may have moved since), the problems by name; `world` is how many
+    processes share it, 0 where that was not kept."""
 
     schema_version: int = 1
     request: TrainRequest
@@ -60,6 +62,7 @@ class TrainingConfig(Record):
     rows_sha256: str = ""
     runs_sha256: str = ""
     tool_version: str = ""
+    world: int = 0
 
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
@@ -79,13 +82,22 @@ def write_config(folder: Path, config: TrainingConfig) -> None:
 
 
 def need_same(folder: Path, config: TrainingConfig) -> None:
-    """Refuse a folder that holds another training than this. Raises `UserError`; the sentence says what differs."""
+    """Refuse a folder that holds another training than this. Where the model and the runs lie, and which device trains,
+    is no part of it. Raises `UserError`; the sentence says what differs."""
     before = read_config(folder)
+    model = {"device": before.model.device}
+    passed: dict[str, Any] = {"runs_sha256": before.runs_sha256}
     if not before.model.revision:  # of earlier, when weights in a folder had no hash
-        config = config.model_copy(update={"model": config.model.model_copy(update={"revision": ""})})
-    if before != config.model_copy(update={"runs_sha256": before.runs_sha256}):
+        model["revision"] = ""
+    elif before.model.revision == config.model.revision:
+        passed["model_path"] = before.model_path
+    if not before.world:
+        passed["world"] = 0
+    same = config.model_copy(update={**passed, "model": config.model.model_copy(update=model)})
+    if before != same:
+        same = same.model_copy(update={"runs_sha256": config.runs_sha256})
         raise UserError(
-            f"{folder.name} holds another training ({difference(before, config)}): choose another folder, or "
+            f"{folder.name} holds another training ({difference(before, same)}): choose another folder, or "
             "repeat that training's own command to go on with it."
         )
 
@@ -106,8 +118,16 @@ def difference(a: TrainingConfig, b: TrainingConfig) -> str:
         other = b.request.model_dump(mode="json")[name]
         if one != other:
             return f"{name.replace('_', ' ')} {one} there, {other} asked"
-    if a.model != b.model:
+    if a.model.id != b.model.id:
         return f"model {a.model.id} there, {b.model.id} asked"
+    if a.model.revision != b.model.revision:
+        return f"revision {a.model.revision} of {a.model.id} there, {b.model.revision or 'an unknown one'} asked"
+    if a.model != b.model:
+        return f"other weights of the name {a.model.id}"
+    if a.world != b.world:
+        return f"{a.world} process(es) there, {b.world} here"
+    if a.tool_version != b.tool_version:
+        return f"TRL {a.tool_version or 'unknown'} there, {b.tool_version} here"
     if a.model_path != b.model_path:
         return "the model lies in another folder"
     if a.rows_sha256 == b.rows_sha256:
@@ -270,7 +290,12 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 def checkpoint_bytes(folder: Path) -> int:
     """What the whole checkpoints take on the disk: a training that goes on writes the next ones in their place."""
-    return sum(file.stat().st_size for _, path in checkpoints(folder) for file in path.rglob("*") if file.is_file())
+    found = 0
+    for _, path in checkpoints(folder):
+        for file in path.rglob("*"):
+            with suppress(OSError):  # the oldest is being removed by another process
+                found += file.stat().st_size if file.is_file() else 0
+    return found
 
 
 def is_whole(checkpoint: Path) -> bool:

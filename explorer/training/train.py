@@ -164,9 +164,8 @@ def _need_asked(asked: Asked, material: Material, out: Path, found) -> None:
     before = files.read_config(out)
     # Its model is not loaded to compare it: the name is enough to tell whether another one is asked for.
     there = before.model.model_copy(update={"id": found.id, "source": found.source, "revision": found.revision})
-    files.need_same(
-        out, _config(asked, material, there, found).model_copy(update={"tool_version": before.tool_version})
-    )
+    done = {"tool_version": before.tool_version, "world": before.world}
+    files.need_same(out, _config(asked, material, there, found).model_copy(update=done))
 
 
 def one_card(device: str | None, environment: MutableMapping[str, str]) -> str | None:
@@ -343,6 +342,7 @@ def _config(asked: Asked, material: Material, model: ModelInfo, found) -> Traini
         rows_sha256=hashlib.sha256(content + problems.encode()).hexdigest(),
         runs_sha256=_runs_hash(asked.runs),
         tool_version=version("trl"),
+        world=share()[1],
     )
 
 
