@@ -299,7 +299,7 @@ def test_a_stopped_training_goes_on_with_its_rows_whatever_became_of_the_runs(pl
     other = other.model_copy(update={"model": other.model.model_copy(update={"fingerprint": "f" * 16})})
     save_run(other, trajectory, runs / "another")
     assert verb(*given, "--seed", 1) == 2, "another request reads the runs"
-    assert "one model at a time" in capsys.readouterr().err
+    assert "train the model that made them" in capsys.readouterr().err
     assert verb(*given) == 0
     assert f"Going on with the {len(rows.splitlines())} rows in" in capsys.readouterr().err
     assert (out / files.DATA_FILE).read_bytes() == rows
