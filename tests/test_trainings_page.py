@@ -25,7 +25,8 @@ from explorer.records import ModelInfo, SamplingConfig
 from explorer.settings import read_settings
 from explorer.store import load_run, save_run
 from explorer.training.evaluate import EVALUATION_FILE, Evaluation, bootstrap, counted
-from explorer.training.folder import read_config, read_lines
+from explorer.training.folder import TrainingConfig, read_config, read_lines, write_config
+from explorer.training.request import TrainRequest
 from explorer.training.traces import candidates, read_candidates
 from explorer.ui.models import ModelHost
 from explorer.ui.training_after import comparison, measures, set_slug
@@ -366,10 +367,46 @@ def test_sets_of_one_stem_are_measured_in_folders_of_their_own():
     names = ["bank", "sum", "two-step", "reasoning-gym:chain_sum", "datasets:openai/gsm8k:test"]
     names += ["datasets:other/gsm8k:test", "datasets:gsm8k:train[:50%]", "datasets:gsm8k:train[50%:]"]
     names += [f"runs/problem-sets/{'a-long-name-of-a-file' * 2}-{mark * 10}.jsonl" for mark in "ab"]
+    names += [f"{'a' * 20}-and-more.jsonl", "no--way"]
     slugs = [set_slug(name) for name in names]
     assert slugs[:3] == names[:3]
     assert len(set(slugs)) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,32}", slug) for slug in slugs)
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,32}", slug) and "--" not in slug for slug in slugs)
+
+
+def test_names_that_are_cut_at_a_dash_are_told_apart_all_the_same(trainings, values, monkeypatch):
+    """Two dashes in a row part a model's name from how it was measured: no name of ours has them."""
+    long = f"hunt:a-{'b' * 23}"
+    assert long.removeprefix("hunt:")[-24:].startswith("-")
+    folder = trainings._folder({**values, "sources": [long], "name": ""})
+    assert "--" not in folder.name
+    config = TrainingConfig(
+        request=TrainRequest(),
+        model=ModelInfo(
+            id=f"{'m' * 31}-it", source="local", dtype="float32", device="cpu", vocab_size=9, hidden_size=4
+        ),
+    )
+    write_config(folder, config)
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "result.json").write_text('{"state": "done"}')
+    after = trainings.after
+    started = []
+    monkeypatch.setattr(trainings.jobs, "start", lambda kind, title, command, about: started.append(about))
+    monkeypatch.setattr(after, "parent", lambda config: "m")
+    for side in ("parent", "trained"):
+        after.evaluate(folder.name, side, {"problems": "sum", "rollouts": 2})
+    for place in started:
+        assert place.name.count("--") == 1
+        place.mkdir(parents=True)
+        (place / EVALUATION_FILE).write_text(evaluation((2, 0, 1)).model_dump_json())
+    other = after.root / f"{folder.name}--x--sum-2xall"  # of a training that a person called so
+    other.mkdir()
+    (other / EVALUATION_FILE).write_text(evaluation((0, 0, 0)).model_dump_json())
+    payload = after.payload(folder, config, [], [], "m", [])
+    assert [side["side"] for side in payload["sides"]] == ["parent", "trained"]
+    job = SimpleNamespace(kind="evaluate", about=str(other))
+    assert after.training_of(job) == f"{folder.name}--x"
 
 
 def evaluation(hits, losses=()):

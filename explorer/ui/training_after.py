@@ -65,7 +65,7 @@ class After:
         name = Path(job.about).name
         if job.kind == "train":
             return name
-        return name.split("--")[0] if job.kind == "evaluate" and not name.startswith("of-") else None
+        return name.rpartition("--")[0] if job.kind == "evaluate" and not name.startswith("of-") else None
 
     def model_folder(self, training: str) -> Path:
         """The trained model's folder. Raises `UserError` while there is none."""
@@ -157,7 +157,8 @@ class After:
             (job for job in jobs if job.kind == "evaluate" and Path(job.about).name.startswith((mine, parents))), None
         )
         found = {path.parent.name: path.parent for path in self.root.glob(f"*/{EVALUATION_FILE}")}
-        ways = [name.split("--", 1)[1] for name in found if name.startswith((mine, parents))]
+        ways = [name.removeprefix(start) for start in (mine, parents) for name in found if name.startswith(start)]
+        ways = [way for way in ways if "--" not in way]  # of a training whose name begins like this one's
         # Those measured both ways come first, the newest of them.
         rank = {way: (mine + way in found) + (parents + way in found) for way in ways}
         newest = {way: max(_changed(found.get(start + way)) for start in (mine, parents)) for way in ways}
@@ -318,16 +319,16 @@ def _about(one: Evaluation) -> str:
     )
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:32] or "problems"
+def _slug(text: str, length: int = 32) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:length].strip("-") or "problems"
 
 
 def set_slug(problems: str) -> str:
     """A problem set in the name of a folder: the bank and its families as they are called, all others with a few digits
     of their whole name's hash, since two may differ in what a folder's name leaves out."""
-    if re.fullmatch(r"[A-Za-z0-9-]{1,32}", problems):
+    if re.fullmatch(r"[A-Za-z0-9-]{1,32}", problems) and "--" not in problems:
         return problems
-    return f"{_slug(Path(problems).stem)[:21]}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
+    return f"{_slug(Path(problems).stem, 21)}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
 
 
 def _of(config: files.TrainingConfig) -> str:

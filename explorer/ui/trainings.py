@@ -250,9 +250,9 @@ class Trainings:
                 raise UserError(f"There is a training “{name}” already: choose another name, or go on with it below.")
             return folder
         source = re.sub(r"[^A-Za-z0-9]+", "-", str((values.get("sources") or [""])[0]).removeprefix("hunt:"))
-        name = (
-            f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{values.get('method', 'sft')}-{source.strip('-')[-24:]}"
-        )
+        # Stripped after it is cut: two dashes in a row part a training's name from how it was evaluated.
+        source = source.strip("-")[-24:].strip("-")
+        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{values.get('method', 'sft')}-{source}"
         folder, again = self.root / name, 1
         while folder.exists():
             again += 1
