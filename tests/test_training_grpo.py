@@ -499,6 +499,18 @@ def test_a_group_sampled_fast_has_its_trace_too(folder, tmp_path):
     assert float(ours.detach()) == pytest.approx(float(plain_loss(trainer, output).detach()), abs=1e-6)
 
 
+def test_rescued_members_are_counted_over_all_processes(folder, tmp_path, monkeypatch):
+    """Two processes, and a trace entered one of them: TRL makes the mean of 2 and 0."""
+    from trl import GRPOTrainer
+
+    _, trainer = made(folder, tmp_path)
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", lambda *a, **k: ([[70, 71], [72], [73], [75]], None))
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", property(lambda self: 2))
+    trainer._rows = [trainer.train_dataset[0]] * 4
+    trainer._generate_single_turn([[1]] * 4)
+    assert trainer._pending_metrics["rescued_members"] == [2.0]
+
+
 def test_vllms_log_probabilities_of_a_replaced_member_are_unknown(folder, tmp_path, monkeypatch):
     from trl import GRPOTrainer
 

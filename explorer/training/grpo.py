@@ -135,7 +135,8 @@ class RescuingTrainer(ZeroVarianceTrainer):
                 self._entered[member] = self._rows[member]["rescued_prefixes"][trace]
         entered = [member in self._entered for member in range(len(ids))]
         self._log_completion_extra("rescued", entered)
-        self._log_metric("rescued_members", float(sum(entered)))
+        # TRL averages over the processes: so it comes out as their sum.
+        self._log_metric("rescued_members", float(sum(entered)) * self.accelerator.num_processes)
         return ids, logprobs
 
     def _places(self, rewards: Sequence[float]) -> dict[int, int]:
