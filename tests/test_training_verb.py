@@ -260,6 +260,23 @@ def test_a_resumed_training_ends_where_a_whole_one_does(place, tmp_path):
     assert read[0] == read[1] > 0
 
 
+def test_the_time_that_a_killed_training_took_counts(place, tmp_path, monkeypatch):
+    """A kill writes no result: what its last kept update says is where the clock goes on."""
+    from explorer.training import train
+
+    given = [*asked(place, "sft", tmp_path / "t", "--held-out-count", 0), "--save-every", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_result", lambda out, *_: {"updates": 1, "seconds": 1, "peak_memory_bytes": 1})
+        stopped_after_an_update(given)  # as if it had been killed
+    path = tmp_path / "t" / files.METRICS_FILE
+    (line,) = files.read_lines(path)
+    assert line["seconds"] > 0
+    path.write_text(json.dumps({**line, "seconds": 1000.0}) + "\n")
+    assert verb(*given) == 0
+    assert 1000 < files.read_json(tmp_path / "t" / files.RESULT_FILE)["seconds"] < 1500
+    assert [line["seconds"] >= 1000 for line in files.read_lines(path)] == [True] * 3
+
+
 def stopped_after_an_update(given) -> None:
     """A training that is asked to stop during its first update."""
     from explorer.training.watch import Watch

@@ -6,7 +6,7 @@ training.json        what was asked and of which model; a folder holds one train
 data.jsonl           the rows, with exact token ids and where each comes from
 prompts.jsonl        the problems that groups are sampled of (GRPO), held-out ones of the same set among them
 questions.json       all questions that updates see, of rows and of sampled prompts
-metrics.jsonl        one line for each logged update: {"update", "seconds", …what the trainer logs}
+metrics.jsonl        one line for each logged update: {"update", "seconds" in all, …what the trainer logs}
 held-out.jsonl       one line for each look at held-out problems: {"update", "n", "correct", "texts"}
 checkpoints/completions/  sampled groups (GRPO), TRL's Parquet files
 progress.json        {"state", "update", "updates", "seconds_left", "stage", "at"}
@@ -232,6 +232,14 @@ def tokens_read(folder: Path) -> int:
     """Tokens that the updates until now have read, prompts included, as the trainer counts them; 0 before the first."""
     counts = [line.get("num_tokens") for line in read_lines(folder / METRICS_FILE)]
     return next((int(count) for count in reversed(counts) if isinstance(count, int | float)), 0)
+
+
+def seconds_spent(folder: Path) -> float:
+    """Seconds that a training has taken until now: as it ended last or, where it was killed, as its last kept update
+    says."""
+    ended = read_json(folder / RESULT_FILE).get("seconds")
+    counts = [ended, *(line.get("seconds") for line in read_lines(folder / METRICS_FILE))]
+    return float(max((count for count in counts if isinstance(count, int | float)), default=0.0))
 
 
 class Progress:

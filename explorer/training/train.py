@@ -254,13 +254,14 @@ def _run(asked, material, out, found, settings, tell, rank, judge, stop, begun) 
             seen = {problem.question for problem in prepared(asked, material)}
         write_atomic(out / files.QUESTIONS_FILE, json.dumps(sorted(seen), ensure_ascii=False).encode())
     resume = _resume_from(out, rank)
+    begun -= files.seconds_spent(out)
     progress = files.Progress(out, request.updates)
     look = None
     if material.held_out and rank == 0:
         look = HeldOut(
             trainee, material.held_out, judge, out, request.max_new_tokens, request.temperature, request.seed
         )
-    watch = Watch(out, progress, stop, tell, look, request.eval_every)
+    watch = Watch(out, progress, stop, tell, look, request.eval_every, begun)
     trainer = _trainer(asked, material, trainee, out, watch, judge, tell)
     if request.method is not Method.GRPO and resume:
         # SFT's and DPO's trainers begin to count anew; GRPO's count comes back with the state.
@@ -359,13 +360,11 @@ def _resume_from(out: Path, rank: int) -> tuple[int, Path] | None:
 
 
 def _result(out: Path, state: str, trainer, begun: float, message: str = "") -> dict:
-    before = files.read_json(out / files.RESULT_FILE).get("seconds", 0.0)
-    spent_before = before if isinstance(before, int | float) else 0.0
     values = {
         "schema_version": 1,
         "state": state,
         "updates": trainer.state.global_step,
-        "seconds": round(time.monotonic() - begun + spent_before, 1),
+        "seconds": round(time.monotonic() - begun, 1),
         "peak_memory_bytes": peak_memory(),
         "tokens": files.tokens_read(out),
         "message": message,

@@ -37,18 +37,19 @@ class Watch(TrainerCallback):
         tell: Callable[[str, float | None], None],
         look: Callable[[torch.nn.Module, int], None] | None = None,
         look_every: int = 0,
+        begun: float | None = None,
     ):
-        """`look` samples held-out problems with the network at an update; `stop` is asked after each update."""
+        """`look` samples held-out problems with the network at an update; `stop` is asked after each update; `begun` is
+        when the clock started (`time.monotonic`), earlier by what was spent before; None: now."""
         self.folder, self.progress, self.stop, self.tell = folder, progress, stop, tell
         self.look, self.look_every = look, look_every
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() if begun is None else begun
         self._owed = False
         self.stopped = False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        """The clock starts. The model is looked at as it was before its first update: now, or, where an adapter is
+        """The model is looked at as it was before its first update: now, or, where an adapter is
         trained that can be left out at any time, after that update, for which nobody then waits."""
-        self._begun = time.monotonic()
         # Gone on with after a kill, an adapter's model before can still be looked at; trained in full it is gone.
         missing = 0 not in {look["update"] for look in read_looks(self.folder)}
         if self.look is not None and missing and (state.global_step == 0 or adapted(model)):
