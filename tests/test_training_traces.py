@@ -13,11 +13,13 @@ from explorer.audit_verdict import Finding
 from explorer.cli import app
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
+from explorer.problems import load_bank
 from explorer.records import ModelInfo
 from explorer.training import folder as files
 from explorer.training.command import train_command
 from explorer.training.estimate import Shape, estimate, machine_flops, need_room
 from explorer.training.folder import TrainingConfig
+from explorer.training.material import Asked, gather, seen_by
 from explorer.training.request import Adapter, Inject, Method, Traces, TrainRequest, read_request
 from explorer.training.traces import OWN, RESCUED, TraceFilter, TrainingTrace, candidates, choose, leak
 from explorer.ui.trainings import PRESETS
@@ -167,6 +169,25 @@ def test_what_keeps_a_training_from_going_on_is_named(tmp_path, changes, said):
     other = config.model_copy(update={"model": model.model_copy(update={k: changes[k] for k in changes.keys() - own})})
     with pytest.raises(UserError, match=said):
         files.write_config(tmp_path, other.model_copy(update=own))
+
+
+def test_what_a_models_own_trainings_saw_is_trained_on_too(tmp_path):
+    """A training of a trained model: its problems never trained on are those of the whole line."""
+    bank = [problem.question for problem in load_bank()]
+    for name, parent, questions in (("a", "", bank[:60]), ("b", tmp_path / "a" / files.MODEL, bank[60:70])):
+        config = TrainingConfig(request=TrainRequest(), model=MODEL, model_path=str(parent))
+        files.write_config(tmp_path / name, config)
+        (tmp_path / name / files.QUESTIONS_FILE).write_text(json.dumps(questions))
+    assert files.trained_questions(tmp_path / "a") == frozenset(bank[:60])
+    assert files.trained_questions(tmp_path / "b") == frozenset(bank[:70])
+    request = TrainRequest(method=Method.GRPO, held_out=200)
+    asked = Asked(request, TraceFilter(), (), "sum", "bank", seen=seen_by(str(tmp_path / "b" / files.MODEL)))
+    held_out = {problem.question for problem in gather(asked).held_out}
+    assert held_out
+    assert not held_out & set(bank[:70])
+    assert seen_by(str(tmp_path)) == seen_by("default") == seen_by(None) == frozenset()
+    (tmp_path / "a" / files.QUESTIONS_FILE).unlink()
+    assert files.trained_questions(tmp_path / "b") is None, "of the first nobody knows"
 
 
 def test_a_torn_line_is_left_out_and_later_ones_forgotten(tmp_path):

@@ -155,12 +155,31 @@ def read_prompts(folder: Path) -> tuple[Problem, ...]:
 
 
 def trained_questions(folder: Path) -> frozenset[str] | None:
-    """Questions that updates of a training see; None where the folder does not tell."""
-    try:
-        found = json.loads((folder / QUESTIONS_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return frozenset(map(str, found)) if isinstance(found, list) else None
+    """Questions that updates of a training see, and those that made the model that it began with; None where a folder
+    does not tell."""
+    found: set[str] = set()
+    passed: set[Path] = set()
+    place: Path | None = folder
+    while place is not None and place not in passed:
+        passed.add(place)
+        try:
+            own = json.loads((place / QUESTIONS_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if not isinstance(own, list):
+            return None
+        found.update(map(str, own))
+        try:
+            place = training_of(read_config(place).model_path)
+        except UserError:
+            place = None
+    return frozenset(found)
+
+
+def training_of(model: str) -> Path | None:
+    """The folder of the training that made a model, where the model's name is its place there."""
+    place = Path(model).expanduser().resolve()
+    return place.parent if model and place.name == MODEL and (place.parent / TRAINING_FILE).is_file() else None
 
 
 # -- what it writes while it runs ------------------------------------------------------------------

@@ -14,6 +14,7 @@ from explorer.errors import UserError
 from explorer.hunting import share
 from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem
+from explorer.training.folder import trained_questions, training_of
 from explorer.training.request import Inject, Method, TrainRequest
 from explorer.training.traces import (
     OTHERS,
@@ -30,7 +31,8 @@ from explorer.training.traces import (
 @dataclass(frozen=True)
 class Asked:
     """What a person asks for: folders of runs, sets of problems by name, what passes, how to train. `owner` is the (id,
-    source) of the model that is trained, where it is known: of runs of several models only its own count."""
+    source) of the model that is trained, where it is known: of runs of several models only its own count. `seen` are
+    questions that earlier trainings made that model of."""
 
     request: TrainRequest
     wanted: TraceFilter
@@ -38,6 +40,13 @@ class Asked:
     problems: str = ""
     held_out: str = ""
     owner: tuple[str, str] | None = None
+    seen: frozenset[str] = frozenset()
+
+
+def seen_by(model: str | None) -> frozenset[str]:
+    """Questions that trainings made a model of, by its name; none where it is nobody's, or its folder does not tell."""
+    folder = training_of(model or "")
+    return (trained_questions(folder) if folder else None) or frozenset()
 
 
 @dataclass(frozen=True)
@@ -144,12 +153,12 @@ def _problems(name: str, request: TrainRequest) -> tuple[Problem, ...]:
 
 
 def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Problems that no update sees, drawn by the seed; of the set named, else of the one that is trained on."""
+    """Problems that no update sees or saw, drawn by the seed; of the set named, else of the one that is trained on."""
     request = asked.request
     name = asked.held_out or asked.problems or "bank"
     if not request.held_out or not request.eval_every:
         return ()
-    trained = {row.question for row in rows}
+    trained = {row.question for row in rows} | asked.seen
     own = request.method is Method.GRPO and asked.problems and asked.held_out in ("", asked.problems)
     if not own:  # of a set of its own all prompts may be trained on
         trained |= {problem.question for problem in problems}

@@ -30,7 +30,7 @@ from explorer.sources import asked_again
 from explorer.training import folder as files
 from explorer.training.estimate import Estimate, estimate, gigabytes, machine_flops, need_room, shape_of
 from explorer.training.folder import TrainingConfig
-from explorer.training.material import Asked, Material, gather, prepared, sizes
+from explorer.training.material import Asked, Material, gather, prepared, seen_by, sizes
 from explorer.training.request import Method, Sampler
 from explorer.training.traces import SeveralModels, TrainingTrace
 from explorer.vllm_rollouts import installed
@@ -96,6 +96,7 @@ def train(
         raise UserError(f"{out} is a file: choose a folder for the training.")
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
+    asked = replace(asked, seen=seen_by(model["model"]))
     begun_with, begun_prompts = _begun_with(asked, out)
     try:
         material = gather(asked, begun_with, begun_prompts)

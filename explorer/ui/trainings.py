@@ -34,7 +34,7 @@ from explorer.training.command import train_command
 from explorer.training.common import completion_ids, turn_end
 from explorer.training.estimate import estimate, machine_flops, need_room, shape_of
 from explorer.training.group import preview
-from explorer.training.material import Asked, Material, gather, prepared, sizes
+from explorer.training.material import Asked, Material, gather, prepared, seen_by, sizes
 from explorer.training.request import Inject, Method, Sampler, TrainRequest, read_request
 from explorer.training.traces import (
     RESCUED,
@@ -160,7 +160,7 @@ class Trainings:
         known: Payload = {}
         entry = self.host.loading(model_name)
         try:
-            asked, folder = self._asked(values, entry.model), self._folder(values)
+            asked, folder = self._asked(values, entry.model, model_name), self._folder(values)
             request = asked.request
             found, runs = read_candidates(asked.runs) if asked.runs else ([], 0)
             found, _ = of_model(found, asked.owner)
@@ -221,7 +221,7 @@ class Trainings:
         """Where trainings lie, one folder each."""
         return self.runs_dir / "trainings"
 
-    def _asked(self, values: Values, model: LanguageModel | None = None) -> Asked:
+    def _asked(self, values: Values, model: LanguageModel | None = None, model_name: str = "") -> Asked:
         sources = self.sources()
         picked = [sources[key].folder for key in values.get("sources") or () if key in sources]
         if not picked:
@@ -238,7 +238,7 @@ class Trainings:
 
         problems = named("problems") if request.method is Method.GRPO else ""
         owner = (model.info.id, model.info.source) if model else None
-        return Asked(request, wanted, tuple(picked), problems, named("held_out_set"), owner)
+        return Asked(request, wanted, tuple(picked), problems, named("held_out_set"), owner, seen_by(model_name))
 
     def _folder(self, values: Values) -> Path:
         """The folder that a training would have: as named, or by when and what."""
