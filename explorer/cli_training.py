@@ -18,6 +18,7 @@ from explorer.progress import Progress
 Model = Annotated[str | None, typer.Option(help="Hub id or local folder; default: the one that made the traces.")]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out rows of a set that can't be used.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of the summary.")]
 
 
@@ -78,6 +79,7 @@ def train(
     held_out_count: Annotated[int | None, typer.Option(help="Held-out problems looked at; 0: none.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Updates between two looks; 0: none.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Updates between two checkpoints.")] = None,
+    skip_bad: SkipBad = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and do nothing.")] = False,
     model: Model = None,
     dtype: Dtype = None,
@@ -126,7 +128,7 @@ def train(
             "per_problem": per_problem,
         }
     )
-    asked = Asked(request, wanted, tuple(runs or ()), problems, held_out)
+    asked = Asked(request, wanted, tuple(runs or ()), problems, held_out, skip_bad=skip_bad)
     tell = Progress()
     try:
         lines, summary = begin(asked, out, {"model": model, "dtype": dtype, "device": device}, tell, plan)
@@ -166,6 +168,7 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a rollout.")] = 96,
     seed: Annotated[int, typer.Option(help="Seed of all sampling; each problem's own follows from it.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    skip_bad: SkipBad = False,
     dtype: Dtype = None,
     device: Device = None,
     as_json: Json = False,
@@ -185,9 +188,8 @@ def evaluate(
     )
     tell = Progress()
     try:
-        lines, summary = begin(
-            problems, out, sampling, {"model": model, "dtype": dtype, "device": device}, tell, against, limit
-        )
+        chosen = {"model": model, "dtype": dtype, "device": device}
+        lines, summary = begin(problems, out, sampling, chosen, tell, against, limit, skip_bad)
     finally:
         tell.end()
     print(json.dumps({**summary, "evaluation": str(out)}) if as_json else "\n".join([*lines, str(out)]))

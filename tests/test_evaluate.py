@@ -172,6 +172,16 @@ def test_bad_input_is_one_sentence(place, tmp_path, more, sentence, capsys, monk
     assert sentence in error
 
 
+def test_bad_rows_are_left_out_where_that_is_asked_for(place, tmp_path, capsys):
+    rows = ['{"id": "a", "question": "1 + 1?", "answer": 2}', '{"id": "b", "question": "1 + 2?"}']
+    (tmp_path / "set.jsonl").write_text("\n".join(rows))
+    given = asked(place, tmp_path / "e", "--problems", tmp_path / "set.jsonl", "--rollouts", 1)
+    assert verb(*given) == 2
+    assert "--skip-bad" in capsys.readouterr().err
+    assert verb(*given, "--skip-bad") == 0
+    assert read_evaluation(tmp_path / "e").correct.keys() == {"a"}
+
+
 def test_other_settings_are_not_compared(place, tmp_path, capsys):
     assert verb(*asked(place, tmp_path / "a", "--limit", 2)) == 0
     assert verb(*asked(place, tmp_path / "b", "--limit", 2, "--seed", 1, "--against", tmp_path / "a")) == 2

@@ -451,6 +451,18 @@ def test_too_few_prompts_for_an_update_are_said(place, tmp_path, capsys):
     assert not (tmp_path / "t").exists()
 
 
+def test_bad_rows_are_left_out_where_that_is_asked_for(place, tmp_path, capsys):
+    rows = [json.dumps({"id": f"q{i}", "question": f"{i} + 1?", "answer": i + 1}) for i in range(8)]
+    (tmp_path / "set.jsonl").write_text("\n".join([*rows, '{"id": "b", "question": "1 + 2?"}']))
+    sets = {"--problems": "grpo", "--held-out": "sft"}
+    for option, method in sets.items():
+        given = asked(place, method, tmp_path / "t", option, tmp_path / "set.jsonl", "--plan")
+        assert verb(*given) == 2
+        assert "leave them out with --skip-bad" in capsys.readouterr().err
+        assert verb(*given, "--skip-bad") == 0
+    assert "held-out problems looked at: 3" in capsys.readouterr().out
+
+
 def test_a_child_with_its_parents_embeddings_is_another_model(place, tmp_path, capsys):
     """LoRA leaves the embeddings as they were, so the fingerprint too; traces of the parent are not the child's."""
     assert verb(*asked(place, "sft", tmp_path / "t", "--updates", 1, "--held-out-count", 0)) == 0

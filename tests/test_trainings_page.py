@@ -149,6 +149,21 @@ def test_runs_of_the_page_and_of_hunts_are_sources_too(trainings):
     assert trainings.plan({**values, "sources": ["runs", "hunt:h1"]}, "default")["traces"]["kept"] == one
 
 
+def test_bad_rows_of_a_file_that_was_brought_are_left_out(trainings, values, monkeypatch):
+    """They were shown when it was brought; here a person could do nothing about them."""
+    name = f"mine-{'0' * 10}.jsonl"
+    path = trainings.runs_dir / "problem-sets" / name
+    path.parent.mkdir(parents=True)
+    rows = [json.dumps({"id": f"q{i}", "question": f"{i} + 1?", "answer": i + 1}) for i in range(8)]
+    path.write_text("\n".join([*rows, '{"id": "b", "question": "1 + 2?"}']))
+    plan = trainings.plan({**values, "held_out_set": f"file:{name}"}, "default")
+    assert plan["blocked"] == ""
+    assert dict((what, much) for what, much, _ in plan["facts"])["Held-out problems"] == "8"
+    real = Trainings(trainings.host, trainings.runs_dir)
+    assert real.plan({**values, "held_out_set": f"file:{name}"}, "default")["command"].endswith("--skip-bad")
+    assert "--skip-bad" not in real.plan(values, "default")["command"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

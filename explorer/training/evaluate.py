@@ -187,6 +187,7 @@ def evaluate(
     tell: Callable[[str, float | None], None],
     against: Path | None = None,
     limit: int | None = None,
+    skip_bad: bool = False,
 ) -> tuple[list[str], dict]:
     """Evaluate a model, or go on with an evaluation.
 
@@ -198,6 +199,7 @@ def evaluate(
         tell: called with a sentence and a share of the whole.
         against: folder of another evaluation of the same problems.
         limit: only the first so many.
+        skip_bad: leave out rows that can't be used, instead of refusing the set.
 
     Returns:
         (lines for people, the evaluation as plain values).
@@ -213,7 +215,7 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose a folder for the evaluation.")
     other = read_evaluation(against) if against else None
-    found = usable(problems, problem_set(problems, sampling.seed), False)[:limit]
+    found = usable(problems, problem_set(problems, sampling.seed), skip_bad)[:limit]
     if other is not None:
         if other.sampling != sampling:
             raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")

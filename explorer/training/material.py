@@ -32,7 +32,7 @@ from explorer.training.traces import (
 class Asked:
     """What a person asks for: folders of runs, sets of problems by name, what passes, how to train. `owner` is the (id,
     source) of the model that is trained, where it is known: of runs of several models only its own count. `seen` are
-    questions that earlier trainings made that model of."""
+    questions that earlier trainings made that model of; `skip_bad` leaves out rows of a set that can't be used."""
 
     request: TrainRequest
     wanted: TraceFilter
@@ -41,6 +41,7 @@ class Asked:
     held_out: str = ""
     owner: tuple[str, str] | None = None
     seen: frozenset[str] = frozenset()
+    skip_bad: bool = False
 
 
 def seen_by(model: str | None) -> frozenset[str]:
@@ -100,7 +101,7 @@ def gather(asked: Asked, begun_with: Sequence[TrainingTrace] = (), begun_prompts
         )
     problems: tuple[Problem, ...] = ()
     if request.method is Method.GRPO:
-        problems = tuple(begun_prompts) or _problems(asked.problems, request)
+        problems = tuple(begun_prompts) or _problems(asked.problems, asked)
     if request.method is Method.GRPO and not problems:
         problems = tuple(
             {
@@ -146,10 +147,10 @@ def nothing(chosen: Chosen, found: int, left: Mapping[str, int]) -> str:
     return f"No trace is left of {found}: {why}. Let more through."
 
 
-def _problems(name: str, request: TrainRequest) -> tuple[Problem, ...]:
+def _problems(name: str, asked: Asked) -> tuple[Problem, ...]:
     if not name:
         return ()
-    return usable(name, problem_set(name, request.seed), False)
+    return usable(name, problem_set(name, asked.request.seed), asked.skip_bad)
 
 
 def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -162,7 +163,7 @@ def _held_out(asked: Asked, rows: Sequence[TrainingTrace], problems: Sequence[Pr
     own = request.method is Method.GRPO and asked.problems and asked.held_out in ("", asked.problems)
     if not own:  # of a set of its own all prompts may be trained on
         trained |= {problem.question for problem in problems}
-    free = [problem for problem in _problems(name, request) if problem.question not in trained]
+    free = [problem for problem in _problems(name, asked) if problem.question not in trained]
     # Of the prompts' own set a quarter at most: the rest is there to be trained on.
     most = len(free) // 4 if own else len(free)
     return tuple(random.Random(request.seed).sample(free, min(request.held_out, most)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import UserError
-from explorer.hunt_request import set_name, written
+from explorer.hunt_request import FILE, set_name, written
 from explorer.jobs import Job, Jobs
 from explorer.sources import DEFAULT_MODEL, loads_as
 from explorer.statistics import wilson_interval
@@ -132,6 +132,8 @@ class After:
         name = Path(model) if side == TRAINED else Path(self.parent(config)).expanduser()
         chosen = written(name) if name.is_dir() else self.parent(config)
         command = evaluate_command(problems, Path(written(folder)), chosen, numbers["rollouts"])
+        if str(asked.get("problems")).startswith(FILE):  # whoever brought it saw its bad rows then
+            command.append("--skip-bad")
         if "limit" in numbers:
             command += ["--limit", str(numbers["limit"])]
         for option in ("dtype", "device"):

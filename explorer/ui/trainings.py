@@ -21,7 +21,7 @@ from explorer.audit_verdict import Finding
 from explorer.errors import UserError, describe
 from explorer.files import mark_of
 from explorer.fingerprint import fingerprint
-from explorer.hunt_request import find_hunts, jobs_root, set_name, written
+from explorer.hunt_request import FILE, find_hunts, jobs_root, set_name, written
 from explorer.jobs import Job, Jobs, shown_command
 from explorer.model import LanguageModel, choose_device
 from explorer.problems import load_bank
@@ -238,7 +238,11 @@ class Trainings:
 
         problems = named("problems") if request.method is Method.GRPO else ""
         owner = (model.info.id, model.info.source) if model else None
-        return Asked(request, wanted, tuple(picked), problems, named("held_out_set"), owner, seen_by(model_name))
+        # Whoever brought a file saw its bad rows then.
+        brought = any(str(values.get(key) or "").startswith(FILE) for key in ("problems", "held_out_set"))
+        return Asked(
+            request, wanted, tuple(picked), problems, named("held_out_set"), owner, seen_by(model_name), brought
+        )
 
     def _folder(self, values: Values) -> Path:
         """The folder that a training would have: as named, or by when and what."""
@@ -263,9 +267,10 @@ class Trainings:
         # The page's own model always stands there: without it the command would take whatever made the traces.
         options = model_options(self.host.settings, model_name) | {"model": written_model(model_name)}
         runs = [Path(written(path)) for path in asked.runs]
-        return self._make_command(
+        command = self._make_command(
             asked.request, asked.wanted, runs, Path(written(folder)), options, asked.problems, asked.held_out
         )
+        return [*command, *(["--skip-bad"] if asked.skip_bad else [])]
 
     def _device(self) -> str:
         try:
