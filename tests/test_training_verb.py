@@ -597,6 +597,21 @@ def test_a_plan_does_nothing(place, tmp_path, capsys):
     assert plan["trained_tokens"] > 0
 
 
+def test_a_plan_counts_what_all_processes_read(place, tmp_path, capsys, monkeypatch):
+    given = asked(place, "sft", tmp_path / "t", "--plan")
+    assert verb(*given, "--json") == 0
+    alone = json.loads(capsys.readouterr().out)["plan"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert verb(*given, "--json") == 0
+    both = json.loads(capsys.readouterr().out)["plan"]
+    for name in ("trained_tokens", "read_tokens", "epochs"):
+        assert both[name] == pytest.approx(2 * alone[name], abs=0.02)
+    assert both["memory_bytes"] == alone["memory_bytes"]
+    assert verb(*given) == 0
+    assert "of memory for each of 2 processes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [

@@ -57,7 +57,8 @@ class Shape(Record):
 
 class Estimate(Record):
     """`trained_tokens` are those that a loss is taken of, over all updates, prompts left out; `read_tokens` all that
-    are read. `epochs` is how often each row is seen (SFT, DPO). Seconds, bytes."""
+    are read, by all processes. `epochs` is how often each row is seen (SFT, DPO). Seconds; bytes, those of memory of
+    one process."""
 
     rows: int
     updates: int
@@ -118,6 +119,7 @@ def estimate(
     flops: float,
     prompt_tokens: int = 64,
     device: str = "cpu",
+    world: int = 1,
 ) -> Estimate:
     """What a training amounts to.
 
@@ -128,6 +130,8 @@ def estimate(
         flops: of large products here, see `machine_flops`.
         prompt_tokens: of a usual prompt, for GRPO.
         device: where it runs. On the CPU GRPO samples through a copy of the model; on CUDA gradients are checkpointed.
+        world: so many processes share it, each with a batch of its own, on a machine whose products were timed while
+            all were there.
     """
     cuda = device.startswith("cuda")
     passes = (4 if request.adapter is Adapter.LORA else 6) + (2 if cuda else 0)
@@ -144,12 +148,12 @@ def estimate(
     else:
         count = len(rows) or 1
         twice = 2 if request.method is Method.DPO else 1
-        seen = request.updates * request.batch
+        seen = request.updates * request.batch  # by one process
         longest = max((p + c for p, c in rows), default=0)
         trained = round(seen * twice * sum(c for _, c in rows) / count)
         read = round(seen * twice * sum(p + c for p, c in rows) / count)
         work = read * (passes + (2 if request.method is Method.DPO else 0)) * shape.parameters
-        widest, epochs = request.batch * twice * longest, seen / count
+        widest, epochs = request.batch * twice * longest, world * seen / count
         logits = widest
     looks = 1 + (request.updates // request.eval_every if request.eval_every else 0)
     sampled = request.held_out * request.max_new_tokens * looks if request.eval_every else 0
@@ -173,8 +177,8 @@ def estimate(
         rows=len(rows),
         updates=request.updates,
         epochs=None if epochs is None else round(epochs, 2),
-        trained_tokens=trained,
-        read_tokens=read,
+        trained_tokens=world * trained,
+        read_tokens=world * read,
         seconds=round(START_S + work / (EFFICIENCY * flops) + launched, 1),
         memory_bytes=LIBRARIES_BYTES + held + state + kept,
         disk_bytes=2 * saved + weights,

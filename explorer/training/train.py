@@ -41,7 +41,8 @@ Tell = Callable[[str, float | None], None]
 def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[str]:
     """What a training amounts to, for people."""
     request = asked.request
-    runs = len(asked.runs)
+    runs, world = len(asked.runs), share()[1]
+    each = f" for each of {world} processes" if world > 1 else ""
     problems = len({row.problem_id for row in material.rows})
     lines = [
         f"{request.method.value}, {request.adapter.value}, {request.updates} updates, learning rate {request.rate:g}",
@@ -56,7 +57,7 @@ def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[st
         lines.append(f"  each row is seen {estimated.epochs:g} times")
     lines += [
         f"  tokens with a loss: {estimated.trained_tokens:,} of {estimated.read_tokens:,} read",
-        f"  about {minutes(estimated.seconds)}, {gigabytes(estimated.memory_bytes)} of memory, "
+        f"  about {minutes(estimated.seconds)}, {gigabytes(estimated.memory_bytes)} of memory{each}, "
         f"{gigabytes(estimated.disk_bytes)} of disk (estimates)",
         f"  held-out problems looked at: {len(material.held_out)}",
     ]
@@ -200,7 +201,7 @@ def estimated(asked: Asked, material: Material, path: Path, settings: Settings) 
     prompts = [len(row.prompt_ids) for row in material.rows]
     usual = round(sum(prompts) / len(prompts)) if prompts else 64
     rows = sizes(material.rows, asked.request)
-    return estimate(asked.request, rows, shape_of(config), machine_flops(device), usual, device)
+    return estimate(asked.request, rows, shape_of(config), machine_flops(device), usual, device, share()[1])
 
 
 def _device() -> str:
