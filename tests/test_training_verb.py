@@ -551,6 +551,20 @@ def test_too_little_memory_or_disk_is_said_before(place, tmp_path, capsys, monke
     assert not (tmp_path / "t").exists()
 
 
+def test_of_processes_in_one_memory_the_first_looks_whether_it_suffices(place, tmp_path, monkeypatch):
+    """Each would find less, the more of the others were there."""
+    from explorer.training import train
+
+    looked = []
+    monkeypatch.setattr(train, "need_room", lambda *_, processes: looked.append(processes))
+    monkeypatch.setattr(train, "_trained", lambda *_: ([], {}))
+    for rank in (0, 1):
+        for name, value in (("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2), ("RANK", rank), ("LOCAL_RANK", rank)):
+            monkeypatch.setenv(name, str(value))
+        assert verb(*asked(place, "sft", tmp_path / "t", "--device", "cpu")) == 0
+    assert looked == [2]
+
+
 def test_a_folder_in_use_is_refused(place, tmp_path, capsys):
     out = tmp_path / "t"
     process = started(place, out, "--held-out-count", 0)

@@ -137,7 +137,9 @@ def train(
     where = _device() if settings.device == "auto" else settings.device
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.FAST and where != "cpu":
         raise UserError("--sampler fast is the CPU's: use auto, trl or vllm on a GPU.")
-    need_room(wanted, out, where, processes=1 if where != "cpu" else int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if where == "cpu" else 1
+    if beside == 1 or local == 0:  # of those in one memory the first looks, before the others fill it for the next
+        need_room(wanted, out, where, processes=beside)
     return _trained(asked, material, out, found, settings, tell, rank)
 
 
