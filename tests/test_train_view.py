@@ -98,6 +98,13 @@ def test_a_plan_counts_its_traces_and_says_what_it_takes():
     assert "Prompts" not in facts
 
 
+def test_problems_of_two_files_that_have_one_id_are_two():
+    rows = [row("p1"), row("p1", tokens=6), row("p1", question="Another?")]
+    traces = plan_payload(TrainRequest(), chosen=Chosen(traces=tuple(rows)), rows=rows)["traces"]
+    assert "of 2 problems" in traces["words"]
+    assert [one["question"] for one in traces["sample"]] == ["p1?", "Another?", "p1?"]
+
+
 def test_a_plan_of_grpo_names_its_prompts_and_groups():
     plan = plan_payload(TrainRequest(method=Method.GRPO, batch=1), rows=[row()], prompts=3)
     facts = {what: (much, why) for what, much, why in plan["facts"]}

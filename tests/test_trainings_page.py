@@ -239,6 +239,21 @@ def test_of_runs_of_several_models_the_pages_own_count(tmp_path):
     assert "none of them the page’s" in plan["error"]
 
 
+def test_problems_of_two_files_that_have_one_id_can_both_be_previewed(tmp_path):
+    for run in recorded_runs():
+        trace, rows = load_run(run.folder)
+        problem = trace.problem.model_copy(update={"id": "1"})
+        save_run(trace.model_copy(update={"problem": problem}), rows, tmp_path / "runs" / run.folder.name)
+    page = Trainings(host(), tmp_path / "runs")
+    values = page.form()["presets"]["grpo"]
+    group = page.plan(values, "default")["group"]
+    questions = [one["id"] for one in group["problems"]]
+    assert len(questions) == len(set(questions)) > 1
+    assert group["problem"] == questions[0]
+    for question in questions:
+        assert page.plan({**values, "preview": question}, "default")["group"]["problem"] == question
+
+
 def test_runs_of_a_public_pages_visitors_are_no_source(trainings, values, monkeypatch):
     """They lie in one folder, and hold what somebody else asked."""
     shutil.copytree(next(path for path in RECORDED.iterdir() if path.is_dir()), trainings.runs_dir / "somebodys")

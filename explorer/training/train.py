@@ -43,7 +43,7 @@ def plan_words(asked: Asked, material: Material, estimated: Estimate) -> list[st
     request = asked.request
     runs, world = len(asked.runs), share()[1]
     each = f" for each of {world} processes" if world > 1 else ""
-    problems = len({row.problem_id for row in material.rows})
+    problems = len({row.question for row in material.rows})
     lines = [
         f"{request.method.value}, {request.adapter.value}, {request.updates} updates, learning rate {request.rate:g}",
         f"  traces: {len(material.rows)} of {problems} problem(s) from {runs} folder(s)"

@@ -300,7 +300,7 @@ class Trainings:
         rescued: dict[str, TrainingTrace] = {}
         for one in self._rescued(asked, material):
             if one.origin == RESCUED:
-                rescued.setdefault(one.problem_id, one)
+                rescued.setdefault(one.question, one)
         if not rescued:
             return None
         row = rescued.get(str(values.get("preview", "")), next(iter(rescued.values())))
@@ -319,7 +319,7 @@ class Trainings:
         texts = [model.token_text(token) for token in _trained_ids(row, model)] if model and log_ps else ()
         return group_payload(
             row,
-            [(name, one.question) for name, one in list(rescued.items())[:PREVIEWED]],
+            [(one.problem_id, one.question) for one in list(rescued.values())[:PREVIEWED]],
             groups,
             request,
             len(before),
@@ -363,7 +363,7 @@ class Trainings:
         if payload["why_not"]:
             raise UserError(payload["why_not"])
         rows = self._rescued(asked, material)
-        row = next(row for row in rows if row.problem_id == payload["problem"] and row.origin == RESCUED)
+        row = next(row for row in rows if row.question == payload["problem"] and row.origin == RESCUED)
         ids, temperature = _trained_ids(row, model), asked.request.temperature
         self._weighed[_key(row, asked.request)] = tuple(
             model.log_probabilities(model.read(row.prompt_ids), ids, temperature)

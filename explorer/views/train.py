@@ -95,11 +95,13 @@ def plan_payload(
 
 
 def _traces(chosen: Chosen, found: int, rows: Sequence[TrainingTrace], left_out: Mapping[str, int]) -> Payload:
-    problems = list(dict.fromkeys(row.problem_id for row in rows))
-    first = [next(row for row in rows if row.problem_id == problem) for problem in problems[:SHOWN_TRACES]]
-    more = [row for row in rows if row not in first]
+    first: dict[str, TrainingTrace] = {}
+    for row in rows:  # by question: problems of two files may have one id
+        first.setdefault(row.question, row)
+    sample = list(first.values())[:SHOWN_TRACES]
+    more = [row for row in rows if row not in sample]
     lengths = sorted(len(row.completion_ids) for row in rows)
-    words = f"{len(rows)} of {found} verified texts, of {count_words(len(problems), 'problem')}"
+    words = f"{len(rows)} of {found} verified texts, of {count_words(len(first), 'problem')}"
     words += f", from {count_words(chosen.runs, 'run')}"
     if lengths:
         words += f"; {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
@@ -107,7 +109,7 @@ def _traces(chosen: Chosen, found: int, rows: Sequence[TrainingTrace], left_out:
         "kept": len(rows),
         "words": words + ".",
         "left_out": [[why, count] for why, count in left_out.items()],
-        "sample": [_shown(row) for row in [*first, *more][:SHOWN_TRACES]],
+        "sample": [_shown(row) for row in [*sample, *more][:SHOWN_TRACES]],
     }
 
 
@@ -192,7 +194,8 @@ def group_payload(
 
     Args:
         row: the rescued trace.
-        problems: (id, question) of those that have one, for choosing another.
+        problems: (id, question) of those that have one, for choosing another, by its question: ids of two files may be
+            the same.
         groups: without and with it.
         request: what the group follows from.
         rollouts: how many its run has; a group may be smaller than asked for.
@@ -203,8 +206,8 @@ def group_payload(
     without, entered = groups
     place = next((member for member in entered.members if member.rescued), None)
     return {
-        "problem": row.problem_id,
-        "problems": [{"id": name, "label": f"{name}: {question[:60]}"} for name, question in problems],
+        "problem": row.question,
+        "problems": [{"id": question, "label": f"{name}: {question[:60]}"} for name, question in problems],
         "run": row.run,
         "without": _members(without),
         "with": _members(entered),
