@@ -175,7 +175,7 @@ def test_the_report_says_so(done, tmp_path):
     text = (report / "report.md").read_text()
     assert "rft-rescued against rft: pass@1 +20.0" in text
     assert "over 2 seeds: better." in text
-    assert "rft against no training: +0.0 (+0.0 to +0.0) points: can’t be told apart." in text
+    assert "rft against no training: +0.0 (−16.1 to +16.1) points: can’t be told apart." in text
     assert "| 8, 8 of 16 (28–72 %) |" in text
     assert (report / "claim.svg").read_text().startswith("<svg")
     assert "rft 2.50, +0.00 (+0.00 to +0.00): can’t be told apart, rft-rescued" in text

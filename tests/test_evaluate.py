@@ -60,6 +60,7 @@ def test_figures_are_the_plain_counts(place, tmp_path, capsys):
     against = json.loads(capsys.readouterr().out)["against"]
     assert (against["better"], against["worse"], against["p"]) == (0, 0, 1.0)
     assert against["difference"]["value"] == 0
+    assert against["difference"]["low"] < 0 < against["difference"]["high"], "four problems prove no equality"
 
 
 def test_two_models_problem_by_problem():
@@ -88,6 +89,22 @@ def test_rates_that_are_all_alike_have_an_interval_all_the_same():
     assert (mean_rate([0.0] * 20).low, mean_rate([0.0] * 20).high) == pytest.approx((0, 0.1611), abs=1e-3)
     assert (mean_rate([1.0] * 20).low, mean_rate([1.0] * 20).high) == pytest.approx((0.8389, 1), abs=1e-3)
     assert mean_rate([0.25, 0.5]) == bootstrap([0.25, 0.5])
+
+
+def test_differences_that_are_all_alike_have_an_interval_all_the_same():
+    """Of 20 problems none differs: up to 16 % of all others may, by all of their rollouts, either way."""
+    same = {f"p{i}": i % 3 for i in range(20)}
+    found = compare(same, same, 4, "before").difference
+    assert (found.value, found.low, found.high) == pytest.approx((0, -0.1611, 0.1611), abs=1e-3)
+    one_more = {name: count + 1 for name, count in same.items()}
+    found = compare(one_more, same, 4, "before").difference
+    assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.0486, 0.3708), abs=1e-3)
+    all_right, none = dict.fromkeys(same, 4), dict.fromkeys(same, 0)
+    found = compare(all_right, none, 4, "before").difference
+    assert (found.low, found.high) == pytest.approx((1 - 2 * 0.1611, 1), abs=1e-3)
+    one_more["p0"] -= 1
+    gaps = [(one_more[name] - same[name]) / 4 for name in sorted(same)]
+    assert compare(one_more, same, 4, "before").difference == bootstrap(gaps), "where any differs it is the bootstrap"
 
 
 def test_rollouts_of_one_problem_are_no_independent_draws():

@@ -39,6 +39,7 @@ from explorer.training.evaluate import (
     Value,
     bootstrap,
     dearer,
+    mean_difference,
     mean_rate,
     nats,
     percent,
@@ -145,7 +146,7 @@ def arm_figures(arm: Arm, runs: dict[int, Evaluation], facts: dict[int, Facts], 
         "pass_at_n_interval": mean_rate(
             [sum(runs[s].correct[p] > 0 for s in seeds) / len(seeds) for p in both]
         ).model_dump(),
-        "against_base": bootstrap([(mean[p] - base.correct[p]) / n for p in both]).model_dump(),
+        "against_base": mean_difference([(mean[p] - base.correct[p]) / n for p in both]).model_dump(),
         "newly_solved": [sum(runs[s].correct[p] > 0 for p in zero) for s in seeds],
         "of_zero_hit": len(zero),
         "lost": [sum(runs[s].correct[p] == 0 for p in known) for s in seeds],
@@ -215,7 +216,7 @@ def difference(first: dict[int, Evaluation], second: dict[int, Evaluation]) -> d
         sum(first[s].correct[problem] - second[s].correct[problem] for s in seeds) / (n * len(seeds))
         for problem in problems
     ]
-    found = bootstrap(gaps)
+    found = mean_difference(gaps)
     return {"seeds": seeds, "difference": found.model_dump(), "said": said(found)}
 
 

@@ -4,7 +4,8 @@ loops, and one check that nothing else broke.
 Rollouts are a hunt's (`hunt.py`), several prompts in one batch, so an evaluation goes on where it was stopped and can
 be opened like one. Rates of problems carry Wilson's 95 % interval; pass@k, a mean over problems whose rollouts hang
 together, a bootstrap over problems (10,000 draws, fixed seed). Two models are compared problem by problem: the mean
-difference of pass@1 with its bootstrap interval, and an exact sign test over the problems that differ.
+difference of pass@1 with its bootstrap interval (by Wilson where all differ alike), and an exact sign test over the
+problems that differ.
 
 The unrelated check: short questions of general knowledge (assets/unrelated.jsonl), never trained on; the mean negative
 log-likelihood of their answers, nats per token; two models question by question.
@@ -139,6 +140,18 @@ def mean_rate(rates: Sequence[float]) -> Value:
     return found
 
 
+def mean_difference(gaps: Sequence[float]) -> Value:
+    """The mean difference of two rates (−1 to 1 for each problem), with an interval over problems. Where all problems
+    differ alike, by nothing say, so do resamples of them: there as many may differ otherwise as Wilson allows where
+    none of so many did, each by as much as a rate can."""
+    found = bootstrap(gaps)
+    if len(gaps) and min(gaps) == max(gaps):
+        _, most = wilson_interval(0, len(gaps))
+        gap = gaps[0]
+        return Value(value=gap, low=gap - most * (1 + gap), high=gap + most * (1 - gap))
+    return found
+
+
 def pooled(counts: Sequence[int], each: Sequence[int]) -> Counted:
     """How many of all rollouts, from how many of each problem's: rollouts of one problem are no independent draws, so
     the interval is over problems.
@@ -167,7 +180,7 @@ def compare(mine: Mapping[str, int], other: Mapping[str, int], n: int, name: str
     return Comparison(
         model=name,
         problems=len(pairs),
-        difference=bootstrap([(a - b) / n for a, b in pairs]),
+        difference=mean_difference([(a - b) / n for a, b in pairs]),
         better=better,
         worse=worse,
         p=split_test(better, worse),
@@ -383,4 +396,4 @@ def words(one: Evaluation) -> list[str]:
     if one.against and one.against.unrelated:
         gap = one.against.unrelated
         lines.append(f"  unrelated answers: {nats(gap)} nats per token, question by question: {dearer(gap)}")
-    return [*lines, "intervals: 95 %, over problems by bootstrap, counts of problems by Wilson"]
+    return [*lines, "intervals: 95 %, over problems by bootstrap, counts of problems by Wilson, as where all are alike"]
