@@ -406,6 +406,9 @@ def test_a_gpu_alone_is_the_only_one_that_is_seen():
     assert one_card("cpu", {}) == "cpu"
     with pytest.raises(UserError, match="2 GPU"):
         one_card("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,6"})
+    for device in ("cuda:abc", "cuda:-1", "cuda:1:2"):
+        with pytest.raises(UserError, match=f"There is no device '{device}'"):
+            one_card(device, {})
 
 
 # -- bad input -------------------------------------------------------------------------------------

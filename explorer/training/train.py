@@ -182,10 +182,16 @@ def one_card(device: str | None, environment: MutableMapping[str, str]) -> str |
 
     Returns:
         the device by the name that it has from now on.
+
+    Raises:
+        UserError: there is none of that name.
     """
     if device is not None and device != "auto" and not device.startswith("cuda"):
         return device
-    place = int((device or "").partition(":")[2] or 0)
+    number = (device or "").partition(":")[2] or "0"
+    if not number.isdecimal():
+        raise UserError(f"There is no device {device!r} here: use cpu, cuda, cuda:1 or mps, or leave it at auto.")
+    place = int(number)
     seen = [one for one in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
     if seen and place >= len(seen):
         raise UserError(f"There is no device {device!r} here: {len(seen)} GPU(s) are visible.")
