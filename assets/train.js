@@ -93,7 +93,7 @@ class Training {
 
   /** Once a second: ask again, if there is anything to learn and somebody to see it. */
   beat() {
-    if (!trainMode() || document.hidden || !(this.value?.job?.alive || this.value?.other)) return;
+    if (!trainMode() || document.hidden || !(this.value?.job?.alive || this.value?.live || this.value?.other)) return;
     if (this.asked && performance.now() - this.asked < PATIENCE_MS) return;
     this.look();
   }
@@ -116,18 +116,18 @@ class Training {
     if (key !== this.key) this.choose.replaceChildren(...value.trainings.map(({ id, words }) => el("option", { value: id, text: words })));
     this.key = key;
     this.choose.value = value.shown;
-    const { job, progress, other } = value;
+    const { job, progress, other, live } = value;
     const failed = ["failed", "died"].includes(job?.state);
     setAttr(this.body, "data-state", job?.state ?? "none");
-    setText(this.sign, SIGNS[job?.state] ?? "");
-    setText(this.said, job ? job.said.toLowerCase() : "Started elsewhere");
+    setText(this.sign, SIGNS[live ? "running" : job?.state] ?? "");
+    setText(this.said, job ? job.said.toLowerCase() : live ? "running, started elsewhere" : "Started elsewhere");
     setText(this.settings, value.settings);
     this.settings.hidden = !value.settings;
-    this.#progress(job, progress);
+    this.#progress(job, progress, live);
     setText(this.words, job?.words ?? "");
     this.words.hidden = !job?.words;
     setAttr(this.words, "data-kind", failed ? "failed" : null);
-    setText(this.measured, job?.alive ? "" : value.measured);
+    setText(this.measured, job?.alive || live ? "" : value.measured);
     this.measured.hidden = !this.measured.textContent;
     this.#log(value.log, failed);
     setText(this.otherWords, other ? `“${other.title}” is running: one at a time, so that they don’t slow each other down.` : "");
@@ -137,13 +137,13 @@ class Training {
     this.#buttons();
   }
 
-  #progress(job, progress) {
+  #progress(job, progress, live) {
     this.progress.hidden = !progress && !job?.alive;
     this.fill.style.inlineSize = `${progress?.total ? (100 * progress.done) / progress.total : 0}%`;
     setAttr(this.track, "aria-valuemax", progress?.total ?? 1);
     setAttr(this.track, "aria-valuenow", progress?.done ?? 0);
     setText(this.count, progress ? [`${progress.done} of ${progress.total} updates`, progress.left].filter(Boolean).join(" · ") : "starting");
-    setText(this.stage, job?.alive ? progress?.stage || job.last || "Loading." : "");
+    setText(this.stage, job?.alive || live ? progress?.stage || job?.last || "Loading." : "");
     this.stage.hidden = !this.stage.textContent;
   }
 

@@ -169,6 +169,22 @@ def config(**changes):
     return TrainingConfig(request=TrainRequest(**changes), model=MODEL, rows=3)
 
 
+def test_a_training_that_was_started_elsewhere_is_live_while_it_writes():
+    progress = {"state": "running", "update": 7, "updates": 20, "stage": "training", "seconds_left": 200.0, "at": 1e9}
+    status = status_payload([("t", "t")], "t", None, progress, now=1e9 + 200)
+    assert status["live"]
+    assert (status["progress"]["stage"], status["progress"]["left"]) == ("training", "about 3 min left")
+    for changes, then, its in (
+        ({}, 1e9 + 3600, None),  # killed an hour ago
+        ({"state": "done"}, 1e9, None),
+        ({}, 1e9, job(JobState.DIED)),  # the page's own: its job knows better
+    ):
+        status = status_payload([("t", "t")], "t", its, {**progress, **changes}, now=then)
+        assert not status["live"]
+        assert status["progress"]["stage"] == ""
+    assert not status_payload([], None, None, {})["live"]
+
+
 def test_where_it_stands():
     progress = {"update": 7, "updates": 20, "stage": "training", "seconds_left": 200.0}
     status = status_payload(

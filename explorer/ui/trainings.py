@@ -417,6 +417,7 @@ class Trainings:
             after=self.after.payload(folder, config, jobs, looks, model_name, self.sets()) if config else None,
             mark=mark,
             beat=next(self._beat),
+            now=time.time(),
         )
         if not folder or mark == seen:
             return status, None

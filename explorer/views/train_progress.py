@@ -23,6 +23,9 @@ from explorer.views.train import LONGEST_TEXT, METHODS, UNITS, Payload, count_wo
 CURVE_POINTS = 300
 # From so many points on a running mean stands beside the raw ones.
 SMOOTHED_FROM = 24
+# What was written this long ago at most was written by a process that is still there: an update, or a look at held-out
+# problems, takes minutes on a slow machine.
+FRESH_S = 900
 
 
 # -- where it stands -------------------------------------------------------------------------------
@@ -42,6 +45,7 @@ def status_payload(
     after: Payload | None = None,
     mark: str = "",
     beat: int = 0,
+    now: float = 0.0,
 ) -> Payload:
     """The trainings that there are, and where the one on show stands.
 
@@ -58,13 +62,17 @@ def status_payload(
         after: see `after_payload`.
         mark: changes whenever the curves do.
         beat: changes with every answer, so that the page knows that one came.
+        now: seconds since 1970.
     """
-    alive = job is not None and job.alive
+    # Started elsewhere it has no job; its process, if it was killed, left it at running.
+    live = job is None and progress.get("state") == "running" and now - number(progress, "at") < FRESH_S
+    alive = live or (job is not None and job.alive)
     left = number(progress, "seconds_left") if alive else 0
     done, total = int(number(progress, "update")), int(number(progress, "updates"))
     return {
         "trainings": [{"id": name, "words": words} for name, words in trainings],
         "shown": shown,
+        "live": live,
         "job": None if job is None else _job(job),
         "settings": "" if config is None else settings_words(config),
         "progress": {

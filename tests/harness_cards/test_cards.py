@@ -296,3 +296,21 @@ def test_empty_states_say_what_to_do(opened):
         page = opened(view, None)
         assert page.locator(".lr-empty").is_visible()
         assert "yet" in page.locator(".lr-empty").text_content()
+
+
+def test_a_training_that_was_started_elsewhere_is_asked_after_while_it_is_live(opened):
+    """And no longer once its process has written nothing for a while."""
+    from explorer.views.train_progress import status_payload
+
+    told = {"state": "running", "update": 7, "updates": 20, "stage": "training", "at": 1e9}
+    live, gone = (status_payload([("t", "t")], "t", None, told, beat=n, now=1e9 + s) for n, s in ((1, 5), (2, 9999)))
+    page = opened("train", live)
+    page.evaluate("document.body.dataset.lrMode = 'train'; lr.events.length = 0")
+    page.wait_for_function("lr.events.some(([name, data]) => name === 'look' && data.training === 't')")
+    assert page.locator(".lr-hunt-state").text_content() == "▶running, started elsewhere"
+    assert page.locator(".lr-hunt-stage").text_content() == "training"
+    show(page, gone)
+    page.evaluate("lr.events.length = 0")
+    page.evaluate("new Promise(done => setTimeout(done, 2500))")  # two beats
+    assert page.evaluate("lr.events.length") == 0
+    assert page.locator(".lr-hunt-state").text_content() == "Started elsewhere"
