@@ -223,21 +223,22 @@ class LanguageModel:
         """Whether the shared cache gives the same logits as the plain way; both must accept embeddings.
 
         Raises:
-            UserError: the model does not give the same from embeddings as from ids, so a prefix can't be moved.
+            UserError: the model does not give the same from embeddings as from ids, so a prefix can't be moved; or what
+                it gives is not finite.
         """
         ids = torch.arange(4, 12, device=self.device).remainder(self.vocabulary.shape[0])[None]
         with torch.no_grad():
             from_ids = self.network(input_ids=ids, use_cache=False).logits[:, -3:].float()
             embeddings = self.vocabulary[ids]
             tolerance = 1e-3 if self.dtype == torch.float32 else 0.15
-            scale = from_ids.abs().max().clamp_min(1.0)
+            need_finite(from_ids[0])
             try:
                 from_embeddings = self.forward(embeddings, None, 3)
             except (ValueError, TypeError, RuntimeError) as error:
                 raise UserError(
                     "This model does not take input embeddings, so its prefix can't be moved: choose another family."
                 ) from error
-            if (from_embeddings - from_ids).abs().max() > tolerance * scale:
+            if not _apart(from_embeddings, from_ids) <= tolerance:
                 raise UserError(
                     "This model answers differently to embeddings than to tokens, so its prefix can't be moved: "
                     "choose another family."
@@ -252,8 +253,7 @@ class LanguageModel:
                 again = context.fork().extend(embeddings[:, 5:], 3)
             except (ValueError, TypeError, RuntimeError, AttributeError):
                 return False
-        error = max(float((logits - from_ids).abs().max()), float((again - from_ids).abs().max()))
-        return error <= tolerance * float(scale)
+        return all(_apart(found, from_ids) <= tolerance for found in (logits, again))
 
     def _probe_packed(self) -> bool:
         """Whether two branches in one pass give what each gives alone; families differ in how they take masks."""
@@ -268,10 +268,7 @@ class LanguageModel:
                 together = context.fork().extend_apart(branches, same=3).split([keep for _, keep in branches])
             except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
                 return False
-        return all(
-            float((a - b).abs().max()) <= tolerance * float(b.abs().max().clamp_min(1.0))
-            for a, b in zip(together, alone, strict=True)
-        )
+        return all(_apart(a, b) <= tolerance for a, b in zip(together, alone, strict=True))
 
     @property
     def ways(self) -> str:
@@ -623,6 +620,23 @@ def row_generators(seed: int, stream: int, rows: Sequence[int]) -> list[torch.Ge
     return [torch.Generator().manual_seed(_mix(seed, stream, row)) for row in rows]
 
 
+def need_finite(logits: Tensor) -> None:
+    """Raises `UserError` where a row of logits (rows, vocab_size) holds NaN or +inf, or nothing but −inf; −inf alone
+    says that a token can't be."""
+    if not logits.amax(dim=-1).isfinite().all():  # a NaN is its row's maximum
+        raise UserError(
+            "The model's logits are not finite in this number format: load it as float32 or bfloat16, or use an "
+            "undamaged copy of its weights."
+        )
+
+
+def _apart(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference of two sets of logits that broadcast, of the largest wanted one (at least 1); infinite
+    ones may be equal, and a NaN among them gives NaN."""
+    difference = torch.where(found == wanted, 0.0, found - wanted).abs().max()
+    return float(difference / wanted.masked_fill(wanted == -torch.inf, 0.0).abs().max().clamp_min(1.0))
+
+
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> Tensor:
     """Turn logits and uniform draws into tokens by inverting the cumulative distribution (nucleus sampling: Holtzman et
     al. 2020).
@@ -636,9 +650,13 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
 
     Returns:
         (rows,) int64 token ids.
+
+    Raises:
+        UserError: a row that nothing can be drawn from, see `need_finite`.
     """
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
+    need_finite(logits)
     if temperature == 0.0:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.to(uniforms.device) / temperature, dim=-1)

@@ -257,6 +257,40 @@ def test_draw_never_picks_a_forbidden_or_impossible_token():
     assert draw(logits, torch.zeros(1, dtype=torch.float64), 0.0, 1.0, allowed).item() == 0
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [[0.0, torch.nan, 1.0], [0.0, torch.inf, 1.0], [-torch.inf] * 3])
+def test_nothing_is_drawn_from_logits_that_are_not_finite(bad, temperature, top_p):
+    logits = torch.tensor([[0.0, 1.0, 2.0], bad])
+    with pytest.raises(UserError, match="logits are not finite"):
+        draw(logits, torch.full((2,), 0.5, dtype=torch.float64), temperature, top_p)
+    # A token that can't be is no fault, nor is what stands in a row that no token has.
+    held = torch.tensor([[-torch.inf, 1.0, torch.nan]])
+    allowed = torch.tensor([True, True, False])
+    assert draw(held, torch.full((1,), 0.5, dtype=torch.float64), temperature, top_p, allowed).item() == 1
+
+
+def test_weights_that_give_no_finite_logits_are_refused_when_they_load():
+    network = tiny_network("llama", 320)
+    with torch.no_grad():
+        network.model.norm.weight[0] = torch.nan
+    with pytest.raises(UserError, match="logits are not finite"):
+        LanguageModel(network, tiny_tokenizer(), id="broken")
+
+
+def test_nothing_from_embeddings_is_no_agreement(monkeypatch):
+    plain = LanguageModel.forward
+    monkeypatch.setattr(LanguageModel, "forward", lambda *given, **more: plain(*given, **more) * torch.nan)
+    with pytest.raises(UserError, match="differently to embeddings"):
+        LanguageModel(tiny_network("llama", 320), tiny_tokenizer(), id="deaf")
+
+
+def test_a_token_that_can_not_be_is_no_difference():
+    network = tiny_network("llama", 320)
+    network.lm_head.register_forward_hook(lambda layer, _, out: out.index_fill(-1, torch.tensor([5]), -torch.inf))
+    assert LanguageModel(network, tiny_tokenizer(), id="masked").packed
+
+
 def test_pieces_join_to_the_text_even_inside_a_character(llama):
     ids = llama.encode("naïve ☃ 漢字 😀 = 4")
     pieces = llama.pieces(ids)
