@@ -351,6 +351,8 @@ def together(
             ids = model.prompt(problem.question).token_ids
         except UserError:
             continue  # too long: its own turn will say so
+        if len(ids) + sampling.max_new_tokens > model.context_length:
+            continue  # likewise, and in a batch its length would end its neighbours' rollouts
         prompts.append((ids, sampling.model_copy(update={"seed": seed_of(problem.id, sampling.seed)})))
     return TogetherRollouts(model, prompts)
 

@@ -127,7 +127,7 @@ def sample_together(
             events[place].append((row, None if token in model.end_ids else token))
         yield events
         kept = [index for index, token in enumerate(tokens) if token not in model.end_ids]
-        if not kept or produced == first.max_new_tokens or together.longest + produced + 1 >= model.context_length:
+        if not kept or produced == first.max_new_tokens or together.longest + produced >= model.context_length:
             return
         if len(kept) < len(tokens):
             together.select(torch.as_tensor(kept, device=model.device))

@@ -145,3 +145,23 @@ def test_a_hunt_draws_the_same_in_batches_also_after_a_stop(llama, tmp_path):
     assert hunt("batch") == plain
     assert hunt("stopped", upto=2) is None
     assert hunt("stopped") == plain
+
+
+def test_a_prompt_without_room_for_its_rollouts_cuts_off_no_neighbour(llama, tmp_path):
+    long = "Add " + " + ".join(["1"] * 40)
+    problems = [Problem(id=f"p{i}", question=text, answer="1") for i, text in enumerate(("1 + 1?", long, "What?"))]
+    sampling = SamplingConfig(n=2, max_new_tokens=llama.context_length - len(llama.prompt("1 + 1?").token_ids))
+    assert len(llama.prompt(long).token_ids) + 16 < llama.context_length
+    asked = {"problems": "x", "model": llama.info, "sampling": sampling, "config": RevisionConfig(), "failed": 0}
+    drawer = together(llama, problems, sampling)
+    list(Hunt(llama, problems, HuntConfig(**asked, engine="batch"), tmp_path, FakeJudge(), drawer=drawer).run())
+    results = {result.problem: result for result in read_results(tmp_path)}
+    assert "ask for at most" in results["p1"].error
+    for problem in (problems[0], problems[2]):
+        ids, seed = llama.prompt(problem.question).token_ids, results[problem.id].seed
+        expected = alone(llama, ids, sampling.model_copy(update={"seed": seed}))
+        found = load_run(tmp_path / folder_name(problem.id))[0].before
+        # A late token may differ by rounding; where a row ends by its limit does not.
+        assert [len(one.token_ids) for one in found] == [
+            len([token for token in row if token is not None]) for row in expected
+        ]
