@@ -16,8 +16,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,8 @@ class Revised(Record):
 
 
 class ProblemResult(Record):
-    """One line of the results: a problem that is done. `error` says why a problem was passed over."""
+    """One line of the results: a problem that is done, `at` when, in seconds since 1970. `error` says why a problem was
+    passed over."""
 
     problem: str
     family: str = ""
@@ -105,6 +107,7 @@ class ProblemResult(Record):
     more: Tally | None = None
     revised: tuple[Revised, ...] = ()
     seconds: float = 0.0
+    at: float = 0.0
     error: str = ""
 
     @property
@@ -175,7 +178,7 @@ class Hunt:
     def _share(self, cancelled: Cancelled) -> Iterator[HuntState]:
         writer = self.out / f"results-{self.rank}.jsonl"
         mend(writer)
-        self.results = {result.problem: result for result in read_results(self.out)}
+        self.results = of_problems(read_results(self.out), self.problems)
         mine = [problem for index, problem in enumerate(self.problems) if index % self.world == self.rank]
         waiting = [problem for problem in mine if problem.id not in self.results]
         state = HuntState(len(mine) - len(waiting), len(mine))
@@ -207,7 +210,9 @@ class Hunt:
             found = {"error": str(error)}
         if found is None:
             return None
-        return result.model_copy(update={**found, "seconds": round(time.perf_counter() - begun, 3)})
+        return result.model_copy(
+            update={**found, "seconds": round(time.perf_counter() - begun, 3), "at": round(time.time(), 1)}
+        )
 
     def _stages(self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
         sampling = self.config.sampling.model_copy(update={"seed": seed})
@@ -215,6 +220,7 @@ class Hunt:
         kept = self._kept(name, problem, sampling)
         if kept is None or len(kept.before) < sampling.n:
             run = Run.start(self.model, problem, sampling)
+            self._forget(name, problem)
             for drawn in run.roll_out(self.judge, cancelled, self._engine(run)):
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
@@ -237,6 +243,14 @@ class Hunt:
                     return None
                 revised += [item] if item.prefix_length else []
         return found | {"revised": tuple(revised)}
+
+    def _forget(self, name: str, problem: Problem) -> None:
+        """Remove what was made of this problem before its question or answer was mended: judged by another answer, an
+        export would take it for verified."""
+        for folder in (self.out / name, *self.out.glob(f"{name}--*")):
+            with contextlib.suppress(UserError):  # damaged: it is done again, and written over
+                if not _alike(load_run(folder, with_trajectory=False)[0].problem, problem):
+                    shutil.rmtree(folder)
 
     def _engine(self, run: Run) -> Engine | None:
         return self.drawer and partial(self.drawer.sample, run.prompt.token_ids)
@@ -441,7 +455,8 @@ def flat(value: dict, before: str = "") -> dict[str, object]:
 
 
 def read_results(out: Path) -> list[ProblemResult]:
-    """All finished problems, of every writer, in no promised order; a line that a kill tore is left out."""
+    """All finished problems, of every writer, in no promised order, the newest result of each; a line that a kill tore
+    is left out."""
     found: dict[str, ProblemResult] = {}
     for file in sorted(out.glob("results-*.jsonl")):
         for line in file.read_bytes().split(b"\n"):
@@ -449,8 +464,19 @@ def read_results(out: Path) -> list[ProblemResult]:
                 result = ProblemResult.model_validate_json(line)
             except ValidationError:
                 continue
-            found.setdefault(result.problem, result)
+            if result.problem not in found or result.at >= found[result.problem].at:
+                found[result.problem] = result
     return list(found.values())
+
+
+def of_problems(results: Iterable[ProblemResult], problems: Iterable[Problem]) -> dict[str, ProblemResult]:
+    """By id the results of these very problems: not one of before a question or an answer was mended."""
+    asked = {problem.id: (problem.question, problem.answer) for problem in problems}
+    return {one.problem: one for one in results if asked.get(one.problem) == (one.question, one.answer)}
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    return (one.question, one.answer) == (other.question, other.answer)
 
 
 def mend(writer: Path) -> None:

@@ -56,7 +56,7 @@ def config(model, **changes) -> HuntConfig:
 
 
 def timeless(results) -> list[dict]:
-    found = [result.model_dump(mode="json", exclude={"seconds"}) for result in results]
+    found = [result.model_dump(mode="json", exclude={"seconds", "at"}) for result in results]
     return sorted(found, key=lambda one: one["problem"])
 
 
@@ -174,6 +174,29 @@ def test_a_torn_line_is_left_out_and_mended(llama, tmp_path):
     assert [result.problem for result in results] == ["p/0", "p/1"]
 
 
+def test_a_mended_problem_is_hunted_anew_and_its_old_result_counts_nowhere(llama, tmp_path):
+    out, right = tmp_path / "h", Verdict.CORRECT
+    _, before = hunted(llama, out, PROBLEMS[:2], failed=2, more=2)
+    assert all(result.zero_hit for result in before)
+    mended = (PROBLEMS[0].model_copy(update={"answer": "2003"}), PROBLEMS[1])
+    table = hunting.tabled(out, config(llama), mended)[1]
+    assert table["families"][-1]["problems"] == 1, "what is not hunted anew yet is no result"
+    # By another process of another number of them, whose file is read after and before the old one's.
+    judge = FakeJudge(lambda text: (right, "2003"))
+    _, after = hunted(llama, out, mended, judge, rank=1, world=3, failed=2, more=2)
+    assert [one.at for one in after] == [one.at for one in before], "not its share"
+    _, after = hunted(llama, out, mended, judge, failed=2, more=2)
+    assert [(one.answer, one.before.correct) for one in after] == [("2003", 3), ("4", 0)]
+    (out / "results-0.jsonl").rename(out / "results-9.jsonl")
+    lines = (out / "results-9.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "results-9.jsonl").write_bytes(b"".join(lines[:-1]))
+    (out / "results-0.jsonl").write_bytes(lines[-1])
+    assert timeless(read_results(out)) == timeless(after)
+    assert hunting.tabled(out, config(llama), mended)[1]["families"][-1]["zero_hit"]["x"] == 1
+    # Runs that were judged by the old answer are gone, those of other problems stay.
+    assert {load_run(folder)[0].problem.answer for folder in find_runs(out)} == {"2003", "4"}
+
+
 def test_other_settings_in_the_same_folder_are_refused(llama, tmp_path):
     hunted(llama, tmp_path / "h", PROBLEMS[:1], failed=0)
     changed = config(llama).sampling.model_copy(update={"temperature": 0.5})
@@ -219,9 +242,10 @@ def test_the_tables_of_the_process_that_ends_last_stay(llama, tmp_path, monkeypa
             other.join(1.0)  # as long as the first one has the tables this one waits
         return found
 
-    other = threading.Thread(target=hunting.tabled, args=(tmp_path, config(llama)))
+    problems = [Problem(id=one.problem, question=one.question, answer=one.answer) for one in RESULTS]
+    other = threading.Thread(target=hunting.tabled, args=(tmp_path, config(llama), problems))
     monkeypatch.setattr(hunting, "read_results", read)
-    hunting.tabled(tmp_path, config(llama))
+    hunting.tabled(tmp_path, config(llama), problems)
     other.join(60)
     assert [row.split(",")[0] for row in (tmp_path / "results.csv").read_text().splitlines()[1:]] == ["a1", "a2"]
     assert json.loads((tmp_path / "summary.json").read_text())["families"][-1]["problems"] == 2
