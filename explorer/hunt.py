@@ -96,7 +96,7 @@ class Revised(Record):
 
 class ProblemResult(Record):
     """One line of the results: a problem that is done, `at` when, in seconds since 1970. `error` says why a problem was
-    passed over."""
+    passed over or, with `before`, why what failed was not revised."""
 
     problem: str
     family: str = ""
@@ -112,8 +112,8 @@ class ProblemResult(Record):
 
     @property
     def zero_hit(self) -> bool:
-        """Whether none of its N rollouts was correct."""
-        return not self.error and self.before.correct == 0
+        """Whether none of its N rollouts was correct; not where there are none."""
+        return self.before.n > 0 and self.before.correct == 0
 
     def rescued(self, start: Start) -> bool:
         """Whether any continuation from this start was correct."""
@@ -202,19 +202,23 @@ class Hunt:
         result = ProblemResult(
             problem=problem.id, family=problem.family, question=problem.question, answer=problem.answer, seed=seed
         )
+        found: dict[str, object] = {}
         try:
-            found = yield from self._stages(problem, seed, state, cancelled)
+            whole = yield from self._stages(problem, seed, state, cancelled, found)
         except NoJudge:  # not this problem's own: written down as its result, it would never be tried again
             raise
-        except UserError as error:  # this problem's own: too long, no anchor
-            found = {"error": str(error)}
-        if found is None:
+        except UserError as error:  # this problem's own: too long, no anchor; what was found before that stands
+            whole, found["error"] = True, str(error)
+        if not whole:
             return None
         return result.model_copy(
             update={**found, "seconds": round(time.perf_counter() - begun, 3), "at": round(time.time(), 1)}
         )
 
-    def _stages(self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
+    def _stages(
+        self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled, found: dict[str, object]
+    ) -> Iterator[HuntState]:
+        """Every stage of a problem; `found` gains what comes of each. Returns whether it was not cancelled."""
         sampling = self.config.sampling.model_copy(update={"seed": seed})
         name = folder_name(problem.id)
         kept = self._kept(name, problem, sampling)
@@ -224,15 +228,15 @@ class Hunt:
             for drawn in run.roll_out(self.judge, cancelled, self._engine(run)):
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
-                return None
+                return False
             kept = run.trace()
             save_run(kept, None, self.out / name)
-        found = {"before": tally(kept.before)}
-        zero_hit = found["before"].correct == 0
+        found["before"] = before = tally(kept.before)
+        zero_hit = before.correct == 0
         if zero_hit and self.config.more > 1:
             more = yield from self._more(name, kept, state, cancelled)
             if more is None:
-                return None
+                return False
             found["more"] = more
         revised: list[Revised] = []
         if self.config.failed and (zero_hit or self.config.hits):
@@ -240,9 +244,10 @@ class Hunt:
                 folder = name if place == 0 else f"{name}--{place + 1}"
                 item = yield from self._revised(folder, kept, rollout, state, cancelled)
                 if item is None:
-                    return None
+                    return False
                 revised += [item] if item.prefix_length else []
-        return found | {"revised": tuple(revised)}
+        found["revised"] = tuple(revised)
+        return True
 
     def _forget(self, name: str, problem: Problem) -> None:
         """Remove what was made of this problem before its question or answer was mended: judged by another answer, an

@@ -39,9 +39,9 @@ class Rate(Record):
 
 
 class FamilySummary(Record):
-    """One row of the table. `zero_hit` is of all judged problems; the rates after it are of the zero-hit ones: those of
-    which something was revised, and with `hit_by_more` those drawn on. `pass_at` is the mean over problems of the
-    unbiased estimator (Chen et al. 2021), by k."""
+    """One row of the table. `zero_hit` is of all problems with rollouts; the rates after it are of the zero-hit ones:
+    those of which something was revised, and with `hit_by_more` those drawn on. `pass_at` is the mean over problems of
+    the unbiased estimator (Chen et al. 2021), by k."""
 
     family: str
     problems: int
@@ -68,7 +68,7 @@ def summarise(results: Sequence[ProblemResult]) -> tuple[FamilySummary, ...]:
 
 
 def _row(name: str, results: Sequence[ProblemResult]) -> FamilySummary:
-    judged = [result for result in results if not result.error]
+    judged = [result for result in results if result.before.n]
     zero = [result for result in judged if result.zero_hit]
     revised = [result for result in zero if result.revised]
     wider = [result for result in zero if result.more is not None]
@@ -131,10 +131,13 @@ def words(results: Sequence[ProblemResult], config: HuntConfig) -> list[str]:
     if rows[-1].pass_at:
         curve = ", ".join(f"@{k} {100 * value:.1f} %" for k, value in rows[-1].pass_at.items())
         lines.append(f"pass of the plain prompt: {curve}")
-    for result in [r for r in results if r.error][:5]:
-        lines.append(f"passed over: {result.problem}: {result.error}")
-    if rows[-1].passed_over > 5:
-        lines.append(f"passed over: {rows[-1].passed_over - 5} more, see {TABLE_FILE}")
+    for what, faulty in (
+        ("passed over", [r for r in results if r.error and not r.before.n]),
+        ("not revised", [r for r in results if r.error and r.before.n]),
+    ):
+        lines += [f"{what}: {result.problem}: {result.error}" for result in faulty[:5]]
+        if len(faulty) > 5:
+            lines.append(f"{what}: {len(faulty) - 5} more, see {TABLE_FILE}")
     return lines
 
 
@@ -162,7 +165,7 @@ def _csv(results: Sequence[ProblemResult]) -> str:
     for result in results:
         before, more = result.before, result.more
         head = [result.problem, result.family, result.question, result.answer, before.n, before.correct]
-        head += [before.unjudged, before.truncated, "" if result.error else int(result.zero_hit)]
+        head += [before.unjudged, before.truncated, int(result.zero_hit) if before.n else ""]
         head += [more.n, more.correct] if more else ["", ""]
         for item in result.revised or (None,):
             cells = [""] * (4 + len(starts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -32,6 +33,7 @@ from explorer.hunt import (
 )
 from explorer.hunt_table import summarise, words, write_tables
 from explorer.hunting import ProgressFile, own_device, share, soft_interrupt
+from explorer.pipeline import Run
 from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Verdict
 from explorer.statistics import wilson_interval
@@ -153,6 +155,29 @@ def test_a_problem_that_does_not_fit_is_a_row_with_its_reason(llama, tmp_path):
     assert any("shorten the question" in line for line in words(results, config(llama)))
 
 
+def test_a_revision_that_fails_takes_no_problem_out_of_the_counts_of_its_rollouts(llama, tmp_path, monkeypatch):
+    plain = Run.split_at
+
+    def refuses(run, *given):
+        if run.problem.id == "p/0":
+            raise UserError("The gold answer gives no tokens.")
+        plain(run, *given)
+
+    monkeypatch.setattr(Run, "split_at", refuses)
+    _, results = hunted(llama, tmp_path / "h", PROBLEMS[:2], more=2)
+    assert [(one.before.n, one.more.n, len(one.revised), bool(one.error)) for one in results] == [
+        (3, 6, 0, True),
+        (3, 6, 1, False),
+    ]
+    assert all(result.zero_hit for result in results)
+    total = summarise(results)[-1]
+    assert (total.passed_over, total.zero_hit.n, total.hit_by_more.n, total.rescued.n) == (0, 2, 2, 1)
+    assert "not revised: p/0: The gold answer gives no tokens." in words(results, config(llama))
+    write_tables(tmp_path, results, config(llama))
+    row = next(csv.DictReader((tmp_path / "results.csv").open()))
+    assert (row["zero_hit"], row["more_n"], row["run"]) == ("1", "6", "")
+
+
 def test_a_judge_that_can_not_start_ends_the_hunt_and_is_no_problems_result(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(verdict.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="could not start"):
@@ -270,7 +295,12 @@ def made(name, family, correct, revised=None, more=None, n=4, error=""):
     items = (Revised(run=name, rollout=0, split="fixed", prefix_length=3, after=after),) if revised else ()
     tally_more = None if more is None else Tally(n=8, correct=more)
     return ProblemResult(
-        problem=name, family=family, before=Tally(n=n, correct=correct), revised=items, more=tally_more, error=error
+        problem=name,
+        family=family,
+        before=Tally() if error else Tally(n=n, correct=correct),
+        revised=items,
+        more=tally_more,
+        error=error,
     )
 
 

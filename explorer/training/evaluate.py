@@ -263,7 +263,7 @@ def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
 def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[float]) -> Evaluation:
     """Count what lies in an evaluation's folder; `losses` are those of unrelated answers."""
     results = of_problems(read_results(out), problems)
-    judged = [results[problem.id] for problem in problems if not results[problem.id].error]
+    judged = [results[problem.id] for problem in problems if results[problem.id].before.n]
     n = config.sampling.n
     texts = [texts_of(out / folder_name(result.problem)) for result in judged]
     each = [max(1, one.rollouts) for one in texts]

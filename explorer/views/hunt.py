@@ -296,14 +296,15 @@ def _row(result: ProblemResult, findings: Mapping[str, str]) -> Payload:
         "zero_hit": result.zero_hit,
         "more": None if result.more is None else _count(result.more.correct, result.more.n),
         # Without a revision there are still its rollouts to see.
-        "run": None if result.error else best.run if best else folder_name(result.problem),
+        "run": None if not result.before.n else best.run if best else folder_name(result.problem),
         "stage": best is not None,
         "revised": arm(Start.REVISED),
         "projected": arm(Start.PROJECTED),
         "original": arm(Start.ORIGINAL),
         "rescued": result.zero_hit and bool(result.revised) and result.rescued(Start.REVISED),
         "finding": found[0] if len(set(found)) == 1 else "; ".join(dict.fromkeys(found)),
-        "error": result.error,
+        "error": "" if result.before.n else result.error,
+        "not_revised": result.error if result.before.n else "",
     }
 
 
