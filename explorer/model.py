@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -341,6 +342,19 @@ class LanguageModel:
                     text = f"⟨{raw}⟩"
             self._texts[token] = text
         return self._texts[token]
+
+    def tokens_like(self, ids: Iterable[int]) -> set[int]:
+        """Every token that reads like one of these: with white space around it or without. White space alone gives
+        nothing away, and is left out."""
+        texts = {self.token_text(token).strip() for token in ids} - {""}
+        return {token for text in texts for token in self._ids_by_text[text]}
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for token in range(self.info.vocab_size):
+            found.setdefault(self.token_text(token).strip(), []).append(token)
+        return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Texts of the tokens that, joined, are exactly `decode(ids)`; a character made of several tokens is given to

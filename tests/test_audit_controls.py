@@ -13,7 +13,7 @@ from explorer.auditing import audit_run
 from explorer.errors import UserError
 from explorer.leaks import first_statement, leaks
 from explorer.pipeline import Run
-from explorer.records import FinishReason, Problem, RevisionConfig, Rollout, SamplingConfig, Start, Verdict
+from explorer.records import FinishReason, Problem, RevisionConfig, Rollout, SamplingConfig, Start, StepRule, Verdict
 from explorer.store import load_run, save_run
 from tests.conftest import FakeJudge
 from tests.known_models import known_model
@@ -214,6 +214,21 @@ def test_leaks_against_plain_passes(model):
         log_p = logits[len(run.prompt.token_ids) - 1 : -1].log_softmax(1)[range(len(ids)), ids].mean()
         assert one.log_p == pytest.approx(float(log_p), rel=1e-4)
         assert one.tokens == len(item.token_ids)
+
+
+def test_what_the_unrevised_prefix_holds_of_the_answer_is_seen_after_a_step_that_left_it(llama):
+    """The harmonic rule's first step has γ = 1: nothing of the prefix is left in the hull's weights."""
+    run = sampled(llama)
+    told_the_answer = (*llama.encode("It is 42"), *llama.encode(" apples"))
+    run.before = (Rollout(token_ids=told_the_answer, text="It is 42 apples", verdict=Verdict.WRONG),)
+    m = len(llama.encode("It is 42"))
+    run.split_at(0, m, RevisionConfig(steps=1, step_rule=StepRule.HARMONIC, connector="\nThe answer is "))
+    list(run.revise())
+    digits = {llama.tokenizer.convert_tokens_to_ids(digit) for digit in "42"}
+    found = leaks(run, 1)
+    assert found.hull_mass_before == tuple(float(token in digits) for token in run.split.prefix_token_ids)
+    assert sum(found.hull_mass_before) == 2
+    assert found.hull_mass == tuple(float(token in digits) for token in run.steps[0].vertices)
 
 
 @pytest.mark.parametrize(
