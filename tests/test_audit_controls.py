@@ -135,6 +135,16 @@ def test_equal_compute_is_counted_by_hand(llama):
     assert spent_on(run, 1) == spent - steps + -(-steps // len(run.steps))
 
 
+def test_fresh_rollouts_are_none_of_those_that_were_asked_for(llama):
+    """Also where a run was broken off, and row 2 of 3 ended before row 1."""
+    run = told(llama)
+    whole = run.before
+    run.before = (whole[run.split.rollout],)
+    run.split = run.split.model_copy(update={"rollout": 0})
+    _, control = drained(run, "fresh")
+    assert not {item.token_ids for item in control.continuations} & {item.token_ids for item in whole}
+
+
 def test_gradient_descent_without_a_hull_goes_as_far_in_the_plain_direction(llama):
     run = told(llama)
     _, control = drained(run, "no-hull", 1)
