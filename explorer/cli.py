@@ -121,7 +121,7 @@ def revise(
         hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
-    budget = checked(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
+    budget = checked(SamplingConfig, **{**sampling.model_dump(), "n": rollouts if samples is None else samples})
     if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):
         raise UserError(f"There is no split {split!r}: use fixed, fraction, first-error, before-answer or auto.")
     if prefix_length is not None and prefix_length < 1:
@@ -250,7 +250,8 @@ def hunt(
         max_continuation_tokens=failed_tokens,
     )
     asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
-    asked |= {"engine": engine, "samples": samples or rollouts, "sampling": sampling, "config": config}
+    asked |= {"engine": engine, "samples": rollouts if samples is None else samples}
+    asked |= {"sampling": sampling, "config": config}
     tell = Progress()
     try:
         lines, summary = hunting.hunt(

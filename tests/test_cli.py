@@ -92,6 +92,7 @@ def test_the_same_seed_gives_the_same_trace(folder, tmp_path, capsys):
         (["revise", "--question", "What?"], "Missing option '--answer'"),
         (["revise", "--question", "What?", "--answer", "1", "--colour", "red"], "No such option"),
         (["revise", "--question", "What?", "--answer", "1", "--rollouts", "0"], "--rollouts"),
+        (["revise", "--question", "What?", "--answer", "1", "--samples", "0"], "--samples can't be 0"),
         (["revise", "--question", "What?", "--answer", "1", "--step-size", "7"], "--step-size"),
         (["revise", "--question", "What?", "--answer", "1", "--step-rule", "giant"], "giant"),
         (["revise", "--question", "What?", "--answer", "1", "--split", "nowhere"], "no split"),
@@ -110,6 +111,13 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, sentence, capsys, tmp_
     assert len(complaint) == 1
     assert sentence in complaint[0]
     assert "Traceback" not in printed.err + printed.out
+
+
+def test_no_continuations_at_all_is_nothing_to_hunt_for(folder, tmp_path, capsys):
+    asked = ["--problems", "bank", "--limit", "1", "--samples", "0", "--model", folder]
+    assert run("hunt", *asked, "--out", str(tmp_path / "h")) == 2
+    assert "--samples can't be 0" in capsys.readouterr().err
+    assert not (tmp_path / "h").exists()
 
 
 @pytest.mark.parametrize(
