@@ -334,6 +334,7 @@ def bench(
 
 def summarise(trace: Trace) -> dict:
     """Counts of a run, with Wilson 95 % intervals, ready for JSON."""
+    from explorer.export import rescued
     from explorer.statistics import wilson_interval
 
     def tally(items) -> dict:
@@ -352,7 +353,7 @@ def summarise(trace: Trace) -> dict:
         "zero_hit": before["n"] > 0 and before["correct"] == 0,
         "steps": len(trace.steps),
         "after": after,
-        "rescued": after["revised"]["correct"] > 0,
+        "rescued": any(item.start is Start.REVISED for item in rescued(trace)),
         "seconds": round(sum(cost.seconds for cost in trace.cost.values()), 2),
     }
 
@@ -380,6 +381,7 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
             f"away loss {first.away_loss:.3f} -> {trace.final.away_loss:.3f} nats/token, gap {first.gap:.3f} -> "
             f"{trace.final.gap:.3f}"
         )
+    if trace.after:
         for name in Start:
             lines.append(row(f"after: {name.value}", summary["after"][name.value]))
     if trace.message:

@@ -85,13 +85,16 @@ class Tally(Record):
 
 
 class Revised(Record):
-    """What came of one failed rollout: its run's folder, where it was cut, and the continuations from each start."""
+    """What came of one failed rollout: its run's folder, where it was cut, the continuations from each start, and how
+    many steps they were drawn after: a line search may find none, and what comes of that is no rescue (None: not
+    counted yet when it was written)."""
 
     run: str
     rollout: int
     split: str
     prefix_length: int
     after: dict[Start, Tally]
+    steps: int | None = None
 
 
 class ProblemResult(Record):
@@ -116,8 +119,9 @@ class ProblemResult(Record):
         return self.before.n > 0 and self.before.correct == 0
 
     def rescued(self, start: Start) -> bool:
-        """Whether any continuation from this start was correct."""
-        return any(item.after[start].correct for item in self.revised)
+        """Whether any continuation from this start was correct; of a start that was revised, or projected, after at
+        least one step."""
+        return any(item.after[start].correct for item in self.revised if start is Start.ORIGINAL or item.steps != 0)
 
 
 @dataclass(frozen=True)
@@ -307,6 +311,7 @@ class Hunt:
             split=config.split if config.prefix_length is None else "fixed",
             prefix_length=len(run.split.prefix_token_ids),
             after={start: tally([item for item in run.after if item.start is start]) for start in Start},
+            steps=len(run.steps),
         )
 
     def _cut(self, rollout: Rollout) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from explorer import cli
-from explorer.records import RunStatus
+from explorer.records import Rollout, RunStatus, Start, Verdict
 from explorer.store import load_run
 from tests.conftest import tiny_model
 
@@ -139,6 +139,37 @@ def test_bad_input_that_only_the_run_can_tell_keeps_what_was_finished(folder, tm
         assert len(load_run(kept[0])[0].before) == 2
 
 
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("correct", "Every rollout is correct"), ("wrong", "No failed rollout has")]
+)
+def test_why_nothing_is_revised_is_said(folder, tmp_path, capsys, monkeypatch, verdict, said):
+    from explorer import pipeline
+
+    def rolled(self, judge, *args, **kwargs):
+        self.before = (Rollout(token_ids=(5,), text="x", verdict=Verdict(verdict)),) * 2
+        return iter(())
+
+    monkeypatch.setattr(pipeline.Run, "roll_out", rolled)
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    assert said in capsys.readouterr().out
+    assert said in load_run(next(tmp_path.iterdir()))[0].message
+
+
+def test_hits_without_a_step_are_shown_and_are_no_rescue(folder, tmp_path, capsys):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    trace = load_run(capsys.readouterr().out.splitlines()[-1])[0]
+    hits = tuple(item.model_copy(update={"verdict": Verdict.CORRECT}) for item in trace.after)
+    assert cli.summarise(trace.model_copy(update={"after": hits}))["rescued"]
+    stalled = trace.model_copy(
+        update={"steps": (), "after": tuple(item.model_copy(update={"step": 0}) for item in hits)}
+    )
+    summary = cli.summarise(stalled)
+    assert not summary["rescued"]
+    lines = [line for line in cli.describe_run(stalled, summary) if "after: " in line]
+    assert len(lines) == len(Start)
+    assert all("2 of 2" in line for line in lines)
+
+
 def test_interrupted_keeps_everything_finished_and_exits_130(folder, tmp_path, capsys, monkeypatch):
     from explorer import pipeline
 
@@ -206,7 +237,6 @@ def test_every_verb_has_help(verb, capsys):
 
 
 def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
-    from explorer.records import Verdict
     from explorer.store import save_run
 
     assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "runs"), "--json") == 0

@@ -178,6 +178,18 @@ def test_a_revision_that_fails_takes_no_problem_out_of_the_counts_of_its_rollout
     assert (row["zero_hit"], row["more_n"], row["run"]) == ("1", "6", "")
 
 
+def test_a_hit_of_a_revision_that_found_no_step_is_no_rescue(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr("explorer.pipeline.revise", lambda *given: iter(()))
+    judge = FakeJudge(lambda text: (Verdict.CORRECT if len(judge.seen) > 3 else Verdict.WRONG, "0"))
+    _, (result,) = hunted(llama, tmp_path / "h", PROBLEMS[:1], judge)
+    assert (result.zero_hit, result.revised[0].steps) == (True, 0)
+    assert all(result.revised[0].after[start].correct == 2 for start in Start)
+    assert [result.rescued(start) for start in Start] == [False, False, True]
+    assert not rescued(load_run(tmp_path / "h" / result.revised[0].run)[0])
+    total = summarise([result])[-1]
+    assert (total.rescued.x, total.rescued.n, total.unrevised.x) == (0, 1, 1)
+
+
 def test_a_judge_that_can_not_start_ends_the_hunt_and_is_no_problems_result(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(verdict.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="could not start"):
