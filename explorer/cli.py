@@ -166,7 +166,10 @@ def revise(
                     tell(f"After, {start.value}: {len(state.rollouts)} of {state.n} finished", _share(state))
                 trace = save()
             else:
-                trace = save(message="Every rollout is correct: there is nothing to revise.")
+                why = "Every rollout is correct: there is nothing to revise."
+                if run.hits < len(run.before):
+                    why = "No failed rollout has the two tokens that a split takes: there is nothing to revise."
+                trace = save(message=why)
         except BaseException as error:
             tell.end()
             if run.before:  # whatever ended it: what was finished is kept
