@@ -233,6 +233,8 @@ class Hunt:
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
                 return False
+            if isinstance(self.drawer, TogetherRollouts):
+                run.add_cost("rollouts", self.drawer.owed(run.prompt.token_ids, run.sampling), 0)
             kept = run.trace()
             save_run(kept, None, self.out / name)
         found["before"] = before = tally(kept.before)
