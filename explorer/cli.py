@@ -24,7 +24,7 @@ from typer.exceptions import Exit, TyperException
 
 from explorer.checked import checked
 from explorer.cli_training import evaluate, train
-from explorer.errors import UserError, describe
+from explorer.errors import UserError, describe, logged_to
 from explorer.progress import Progress
 from explorer.records import (
     Hull,
@@ -396,24 +396,34 @@ def _share(state) -> float:
     return len(state.rollouts) / state.n
 
 
+def _log_file() -> Path:
+    from explorer.settings import read_settings
+
+    return read_settings().cache_dir / "explorer.log"
+
+
 def run_command(call: Callable[[], object]) -> int:
-    """Call and translate whatever is raised into an exit code and one line on standard error."""
-    try:
-        result = call()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TyperException as error:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        return 2
-    except Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        result = INTERRUPTED
-    except Exception as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
-        return 1 if "inside the explorer" in describe(error) else 2
+    """Call and translate whatever is raised into an exit code and one line on standard error; the traceback of a defect
+    goes to a file in the cache folder."""
+    with logged_to(_log_file) as log:
+        try:
+            result = call()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except TyperException as error:
+            text = error.format_message() if hasattr(error, "format_message") else str(error)
+            print(f"error: {' '.join(text.split())}", file=sys.stderr)
+            return 2
+        except Exit as error:
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            result = INTERRUPTED
+        except Exception as error:
+            said = describe(error)
+            where = f" ({log.written})" if log.written else ""
+            print(f"error: {said.removesuffix('.')}{where}.", file=sys.stderr)
+            return 1 if "inside the explorer" in said else 2
     if result == INTERRUPTED:  # typer makes such a result of a KeyboardInterrupt
         print("Interrupted; everything finished is kept.", file=sys.stderr)
     return result if isinstance(result, int) else 0

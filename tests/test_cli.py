@@ -223,11 +223,34 @@ def test_a_place_where_no_run_can_be_kept_is_said_before_anything_is_computed(fo
 def test_a_defect_is_one_line_too(folder, tmp_path, capsys, monkeypatch):
     from explorer import pipeline
 
+    monkeypatch.setenv("LATENTREVISE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(pipeline.Run, "split_at", lambda *a: 1 / 0)
-    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 1
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "runs")) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err
-    assert "Traceback" not in "".join(line for line in err.splitlines() if line.startswith("error"))
+    assert "Traceback" not in err
+    log = tmp_path / "cache" / "explorer.log"
+    assert err.splitlines()[-1].endswith(f"the log has the details ({log}).")
+    assert log.read_text().count("Traceback") == 1, "once, though the run's record says it as well"
+    trace = load_run(next((tmp_path / "runs").iterdir()))[0]
+    assert trace.message.endswith("the log has the details."), "no record of a run names a place on this machine"
+
+
+@pytest.mark.parametrize("cache", ["cache", "file/cache"])
+def test_a_process_says_a_defect_in_one_line_whether_or_not_its_log_can_be_kept(tmp_path, cache):
+    """In a process of its own: where nobody takes a log, Python prints it."""
+    (tmp_path / "file").write_text("")
+    script = (
+        "import explorer.cli as cli, explorer.export as export\n"
+        "export.export_runs = lambda *given: 1 / 0\n"
+        "cli.main(['export', 'x', '--out', 'y'])\n"
+    )
+    env = {**os.environ, "LATENTREVISE_CACHE_DIR": str(tmp_path / cache)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: Something went wrong inside the explorer (ZeroDivisionError)")
+    assert (tmp_path / cache / "explorer.log").exists() is ("explorer.log" in done.stderr) is (cache == "cache")
 
 
 @pytest.mark.parametrize("verb", ["revise", "export"])

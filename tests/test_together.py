@@ -183,7 +183,7 @@ def test_a_batchs_time_is_shared_by_its_tokens(llama, tmp_path, monkeypatch):
     list(Hunt(llama, problems, HuntConfig(**config, engine="batch"), tmp_path, FakeJudge(), drawer=drawer).run())
     costs = [load_run(tmp_path / folder_name(one.id))[0].cost["rollouts"].seconds for one in problems]
     assert len(passes) == 5
-    assert all(0.5 / 3 <= cost < 2 * 0.5 / 3 for cost in costs), costs
+    assert 0.5 / 3 <= min(costs) <= max(costs) < 2 * min(costs)
 
 
 def test_what_is_owed_in_a_batch_is_nothing_in_all(ending):
