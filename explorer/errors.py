@@ -60,13 +60,18 @@ def logged_to(place: Callable[[], Path]) -> Iterator[LogFile]:
         ours.removeHandler(handler)
 
 
+def no_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the processor or of a GPU."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)
+
+
 def describe(error: BaseException) -> str:
     """One sentence for any exception: what happened and what to do next. The traceback of a defect goes to the log
     only."""
     if isinstance(error, UserError):
         return str(error)
     text = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if no_memory(error):
         return (
             "Out of memory: choose fewer rollouts, fewer new tokens, a shorter prefix or a smaller model, "
             "then try again; what was finished is kept."

@@ -15,7 +15,6 @@ What it does not do: decide a step, judge an answer, draw anything.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from explorer.context import Context, GrowingLayer
-from explorer.errors import UserError
+from explorer.errors import UserError, no_memory
 from explorer.fingerprint import fingerprint
 from explorer.kernels import FastLinear, MeanLosses, Twins, use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
@@ -142,18 +141,19 @@ class LanguageModel:
 
         disable_progress_bar()  # the page and the command line show their own
         where = choose_device(device)
+        kind = choose_dtype(dtype, where)
         try:
             network = AutoModelForCausalLM.from_pretrained(
                 path,
-                dtype=choose_dtype(dtype, where),
+                dtype=kind,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
             )
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
-        except torch.OutOfMemoryError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, json.JSONDecodeError) as error:
+        except Exception as error:  # each library has kinds of its own for a file that holds what it should not
+            if no_memory(error):
+                raise
             raise UserError(
                 f"The weights of {id} could not be loaded ({_first_sentence(error)}): use a causal language model "
                 "saved as safetensors, "

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from explorer.errors import UserError
 from explorer.model import LanguageModel, choose_device, choose_dtype, draw
 from explorer.records import SamplingConfig
+from explorer.settings import Settings
+from explorer.sources import ResolvedModel
+from explorer.training.weights import Trainee
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
 
 QUESTION = "What is 12 + 30?"
@@ -358,6 +364,59 @@ def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"')
     with pytest.raises(UserError, match="could not be loaded"):
         LanguageModel.load(tmp_path, id="broken")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny model saved as anyone would save theirs."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model("llama").network.save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("tokenizer.json", {"model": {"type": "Alien", "vocab": {}}}),
+        ("tokenizer.json", {"version": "1.0"}),
+        ("config.json", {"num_hidden_layers": "many"}),
+        ("config.json", {"rope_parameters": 3}),
+        ("config.json", {"hidden_size": None}),
+    ],
+)
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda folder: LanguageModel.load(folder, id="wrong", device="cpu"),
+        lambda folder: Trainee(ResolvedModel(folder, "wrong", "local"), Settings(device="cpu")),
+    ],
+)
+def test_a_folder_of_sound_files_with_wrong_content_is_said_in_one_sentence(saved, tmp_path, name, wrong, load):
+    folder = shutil.copytree(saved, tmp_path / "wrong")
+    before = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**before, **wrong} if name == "config.json" else wrong))
+    with pytest.raises(UserError, match="could not be loaded"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    ],
+)
+def test_memory_that_runs_out_is_no_damaged_copy(saved, monkeypatch, error):
+    from transformers import AutoModelForCausalLM
+
+    def fails(*given, **more):
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fails)
+    with pytest.raises(type(error)):
+        LanguageModel.load(saved, id="large", device="cpu")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(llama):
