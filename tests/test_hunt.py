@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from explorer import hunting, verdict
@@ -415,6 +417,33 @@ def test_parquet_and_datasets_columns_may_go_by_other_names(tmp_path):
 def test_sets_that_are_not_there(name, sentence):
     with pytest.raises(UserError, match=sentence):
         problem_set(name)
+
+
+def test_lists_and_gaps_in_a_table_are_rows_that_can_not_be_used(tmp_path):
+    table = pyarrow.table(
+        {
+            "question": ["1 + 1?", "2 + 2?", None, "3 + 3?"],
+            "answer": [["2"], ["4", "four"], ["0"], None],
+            "id": [0, 1, None, 3],
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "lists.parquet")
+    with pytest.raises(UserError, match="row 1: it has no answer"):
+        problem_set(str(tmp_path / "lists.parquet"))
+    table = table.set_column(1, "answer", pyarrow.array([2.0, float("nan"), 3.0, 6.0]))
+    pyarrow.parquet.write_table(table, tmp_path / "gaps.parquet")
+    found, bad = problem_set(str(tmp_path / "gaps.parquet"))
+    assert [(one.id, one.answer) for one in found] == [("0", "2.0"), ("3", "6.0")]
+    assert [(row.line, row.why) for row in bad] == [(2, "it has no answer"), (3, "it has no question")]
+
+
+def test_the_id_0_is_an_id(tmp_path):
+    file = tmp_path / "zero.jsonl"
+    file.write_text("".join(json.dumps({"id": 0, "question": f"{n} + 1?", "answer": n + 1}) + "\n" for n in (1, 2)))
+    found = problem_set(str(file))
+    assert (found[1][0].same_id, found[1][0].why) == (True, "the id “0” stands in line 1 already")
+    with pytest.raises(UserError, match="whose id another row has already"):
+        usable(str(file), found, skip_bad=True)
 
 
 ROWS = '{"question": "1 + 1?", "answer": 2, "id": "a"}\n{"question": "?"}\nno json\n'
