@@ -40,6 +40,7 @@ from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Verdict
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run
+from explorer.views.hunt import table_payload
 from tests.conftest import FakeJudge, tiny_network, tiny_tokenizer
 
 PROBLEMS = tuple(
@@ -417,6 +418,27 @@ def test_parquet_and_datasets_columns_may_go_by_other_names(tmp_path):
 def test_sets_that_are_not_there(name, sentence):
     with pytest.raises(UserError, match=sentence):
         problem_set(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "revision", "said"),
+    [
+        ({}, {}, "split fraction, K 2, γ 0.05, λ 0.3, 6 failed tokens scored, 2 continuations from each start"),
+        ({"prefix_length": 7}, {"step_rule": "harmonic"}, "prefix of 7 tokens, K 2, γ 2/(k+2), λ 0.3"),
+        ({}, {"step_rule": "line-search", "step_size": 0.5}, "γ by line search up to 0.5"),
+        ({}, {"hull": "plausible", "hull_size": 9}, "λ 0.3, hull plausible of 9,"),
+        ({}, {"hull": "like-norm", "ban_answer_tokens": True}, "hull like-norm, the answer's tokens banned,"),
+        ({}, {"toward_weight": 0, "connector": "\nSo "}, "toward weight 0, connector '\\nSo ',"),
+        ({}, {"projection": "cosine", "gap_tolerance": 0.5}, "projection by cosine, 6 failed tokens scored, ended at"),
+        ({"failed": 0, "engine": "batch"}, {}, "seed 4, engine batch; nothing revised"),
+    ],
+)
+def test_the_tables_settings_are_those_that_ran(llama, changes, revision, said):
+    plain = config(llama).config.model_dump(mode="json")
+    asked = config(llama, **changes, config=RevisionConfig(**{**plain, **revision}))
+    assert said in words(RESULTS, asked)[0]
+    shown = table_payload("h", RESULTS, asked)["settings"]
+    assert all(part.replace("γ ", "γ = ") in shown for part in said.split(", ") if part.startswith(("γ", "hull")))
 
 
 def test_lists_and_gaps_in_a_table_are_rows_that_can_not_be_used(tmp_path):
