@@ -302,8 +302,12 @@ def export(
     """Rows for training out of rescued traces; datasets.load_dataset reads them as they are."""
     from explorer.export import export_runs
 
-    rows = export_runs(path, form, out)
-    print(json.dumps({"rows": rows, "format": form, "file": str(out)}) if as_json else f"{rows} row(s) written\n{out}")
+    rows, wrong = export_runs(path, form, out)
+    if as_json:
+        print(json.dumps({"rows": rows, "left_out": wrong, "format": form, "file": str(out)}))
+        return
+    left = f"; {wrong} rescue(s) left out, whose prefix states another answer" if wrong else ""
+    print(f"{rows} row(s) written{left}\n{out}")
 
 
 app.command()(train)

@@ -271,7 +271,7 @@ def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
     save_run(trace.model_copy(update={"after": after}), embeddings, path)
     assert run("export", path, "--format", "sft", "--out", str(tmp_path / "sft.jsonl")) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "sft.jsonl")
-    assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 2
+    assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 1
     (tmp_path / "rows").mkdir()
     assert run("export", path, "--format", "sft", "--out", str(tmp_path / "rows")) == 2
     said = capsys.readouterr().err
