@@ -138,6 +138,7 @@ def decoy_control(
             yield state
     if cancelled():
         return
+    seconds, spent = round(watch.seconds, 4), objective.forward_tokens + state.sampling.forward_tokens
     state.control = Control(
         kind="decoy",
         target=target,
@@ -149,7 +150,9 @@ def decoy_control(
             Continuation(**dict(item), step=state.steps, start=Start.REVISED, prefix_token_ids=ids, prefix_text=text)
             for item in state.sampling.finished()
         ),
+        forward_tokens=spent,
+        seconds=seconds,
     )
     run.controls = [item for item in run.controls if (item.kind, item.step) != ("decoy", point)] + [state.control]
-    run.add_cost("controls", watch.seconds, objective.forward_tokens + state.sampling.forward_tokens)
+    run.add_cost("controls", seconds, spent)
     yield state

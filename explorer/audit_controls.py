@@ -122,7 +122,8 @@ def other_control(
         STREAM_BEFORE if kind == "fresh" else STREAM_AFTER,
         text_before=text,
         cancelled=cancelled,
-        first_row=len(run.before) if kind == "fresh" else 0,
+        # A run that was broken off drew on rows that did not end, too.
+        first_row=max(len(run.before), run.sampling.n) if kind == "fresh" else 0,
     ):
         with watch.paused():
             yield ControlState(kind, f"{len(state.rollouts)} of {state.n} finished")

@@ -22,7 +22,7 @@ from explorer.hunt import HUNT_FILE
 from explorer.hunting import soft_interrupt
 from explorer.leaks import leaks
 from explorer.pipeline import Cancelled, Run, load_model, never
-from explorer.records import Leaks, Trace
+from explorer.records import Leaks, SamplingConfig, Trace
 from explorer.rollout import JudgeLike
 from explorer.sources import asked_again
 from explorer.statistics import wilson_interval
@@ -45,7 +45,8 @@ def audit_run(
         cancelled: true ends it; finished controls stay.
 
     Yields:
-        where it stands; a state whose `control` is set after each finished one.
+        where it stands; a state whose `control` is set after each finished one, one that says why after each that
+        can't be had of this run.
 
     Raises:
         UserError: nothing was revised and continued.
@@ -58,23 +59,27 @@ def audit_run(
     for kind in kinds:
         if any((item.kind, item.step) == (kind, point) for item in run.controls):
             continue
-        if kind == "decoy":
-            try:
-                for state in decoy_control(run, judge, point, sampling, cancelled=cancelled):
-                    doing = f"step {state.steps} of {state.of}"
-                    if state.sampling is not None:
-                        doing = f"{len(state.sampling.rollouts)} of {state.sampling.n} finished"
-                    yield ControlState(kind, doing, state.control)
-            except NoJudge:
-                raise
-            except UserError as error:  # no decoy of this answer can be made up: the others go on
-                yield ControlState(kind, f"left out: {error}")
-        else:
-            yield from other_control(run, judge, kind, point, sampling, cancelled)
+        control = _decoy if kind == "decoy" else other_control
+        try:
+            yield from control(run, judge, kind, point, sampling, cancelled)
+        except NoJudge:
+            raise
+        except UserError as error:  # this control can't be had of this run: the others go on
+            yield ControlState(kind, f"left out: {error}")
         if cancelled():
             return
     run.leaks = leaks(run, point)
     yield ControlState("leaks", "done")
+
+
+def _decoy(
+    run: Run, judge: JudgeLike, kind: str, point: int, sampling: SamplingConfig, cancelled: Cancelled
+) -> Iterator[ControlState]:
+    for state in decoy_control(run, judge, point, sampling, cancelled=cancelled):
+        doing = f"step {state.steps} of {state.of}"
+        if state.sampling is not None:
+            doing = f"{len(state.sampling.rollouts)} of {state.sampling.n} finished"
+        yield ControlState(kind, doing, state.control)
 
 
 def audit(

@@ -24,7 +24,7 @@ from typer.exceptions import Exit, TyperException
 
 from explorer.checked import checked
 from explorer.cli_training import evaluate, train
-from explorer.errors import UserError, describe
+from explorer.errors import UserError, describe, logged_to
 from explorer.progress import Progress
 from explorer.records import (
     Hull,
@@ -121,7 +121,7 @@ def revise(
         hull_size=hull_size,
         max_continuation_tokens=failed_tokens,
     )
-    budget = checked(SamplingConfig, **{**sampling.model_dump(), "n": samples or rollouts})
+    budget = checked(SamplingConfig, **{**sampling.model_dump(), "n": rollouts if samples is None else samples})
     if split not in ("auto", "fixed", "fraction", "first-error", "before-answer"):
         raise UserError(f"There is no split {split!r}: use fixed, fraction, first-error, before-answer or auto.")
     if prefix_length is not None and prefix_length < 1:
@@ -166,7 +166,10 @@ def revise(
                     tell(f"After, {start.value}: {len(state.rollouts)} of {state.n} finished", _share(state))
                 trace = save()
             else:
-                trace = save(message="Every rollout is correct: there is nothing to revise.")
+                why = "Every rollout is correct: there is nothing to revise."
+                if run.hits < len(run.before):
+                    why = "No failed rollout has the two tokens that a split takes: there is nothing to revise."
+                trace = save(message=why)
         except BaseException as error:
             tell.end()
             if run.before:  # whatever ended it: what was finished is kept
@@ -250,7 +253,8 @@ def hunt(
         max_continuation_tokens=failed_tokens,
     )
     asked = {"split": split, "prefix_length": prefix_length, "failed": failed, "hits": hits, "more": more}
-    asked |= {"engine": engine, "samples": samples or rollouts, "sampling": sampling, "config": config}
+    asked |= {"engine": engine, "samples": rollouts if samples is None else samples}
+    asked |= {"sampling": sampling, "config": config}
     tell = Progress()
     try:
         lines, summary = hunting.hunt(
@@ -298,8 +302,12 @@ def export(
     """Rows for training out of rescued traces; datasets.load_dataset reads them as they are."""
     from explorer.export import export_runs
 
-    rows = export_runs(path, form, out)
-    print(json.dumps({"rows": rows, "format": form, "file": str(out)}) if as_json else f"{rows} row(s) written\n{out}")
+    rows, wrong = export_runs(path, form, out)
+    if as_json:
+        print(json.dumps({"rows": rows, "left_out": wrong, "format": form, "file": str(out)}))
+        return
+    left = f"; {wrong} rescue(s) left out, whose prefix states another answer" if wrong else ""
+    print(f"{rows} row(s) written{left}\n{out}")
 
 
 app.command()(train)
@@ -333,6 +341,7 @@ def bench(
 
 def summarise(trace: Trace) -> dict:
     """Counts of a run, with Wilson 95 % intervals, ready for JSON."""
+    from explorer.export import rescued
     from explorer.statistics import wilson_interval
 
     def tally(items) -> dict:
@@ -351,7 +360,7 @@ def summarise(trace: Trace) -> dict:
         "zero_hit": before["n"] > 0 and before["correct"] == 0,
         "steps": len(trace.steps),
         "after": after,
-        "rescued": after["revised"]["correct"] > 0,
+        "rescued": any(item.start is Start.REVISED for item in rescued(trace)),
         "seconds": round(sum(cost.seconds for cost in trace.cost.values()), 2),
     }
 
@@ -379,6 +388,7 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
             f"away loss {first.away_loss:.3f} -> {trace.final.away_loss:.3f} nats/token, gap {first.gap:.3f} -> "
             f"{trace.final.gap:.3f}"
         )
+    if trace.after:
         for name in Start:
             lines.append(row(f"after: {name.value}", summary["after"][name.value]))
     if trace.message:
@@ -390,24 +400,34 @@ def _share(state) -> float:
     return len(state.rollouts) / state.n
 
 
+def _log_file() -> Path:
+    from explorer.settings import read_settings
+
+    return read_settings().cache_dir / "explorer.log"
+
+
 def run_command(call: Callable[[], object]) -> int:
-    """Call and translate whatever is raised into an exit code and one line on standard error."""
-    try:
-        result = call()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TyperException as error:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        return 2
-    except Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        result = INTERRUPTED
-    except Exception as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
-        return 1 if "inside the explorer" in describe(error) else 2
+    """Call and translate whatever is raised into an exit code and one line on standard error; the traceback of a defect
+    goes to a file in the cache folder."""
+    with logged_to(_log_file) as log:
+        try:
+            result = call()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except TyperException as error:
+            text = error.format_message() if hasattr(error, "format_message") else str(error)
+            print(f"error: {' '.join(text.split())}", file=sys.stderr)
+            return 2
+        except Exit as error:
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            result = INTERRUPTED
+        except Exception as error:
+            said = describe(error)
+            where = f" ({log.written})" if log.written else ""
+            print(f"error: {said.removesuffix('.')}{where}.", file=sys.stderr)
+            return 1 if "inside the explorer" in said else 2
     if result == INTERRUPTED:  # typer makes such a result of a KeyboardInterrupt
         print("Interrupted; everything finished is kept.", file=sys.stderr)
     return result if isinstance(result, int) else 0

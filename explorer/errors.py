@@ -7,8 +7,11 @@ shows them in place.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +25,53 @@ class UserError(Exception):
     """A problem that the person in front of the screen can mend; `str(error)` tells how, in one sentence."""
 
 
+class LogFile(logging.Handler):
+    """Appends to a file that is made when there is something to keep; where that can't be done, nothing is said of it.
+    `written` is the file, from then on."""
+
+    def __init__(self, place: Callable[[], Path]):
+        super().__init__()
+        self.written: Path | None = None
+        self._place = place
+        self.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one record."""
+        with contextlib.suppress(Exception):  # the sentence that this belongs to still has to be said
+            path = self._place()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(self.format(record) + "\n")
+            self.written = path
+
+
+@contextlib.contextmanager
+def logged_to(place: Callable[[], Path]) -> Iterator[LogFile]:
+    """Inside, what the explorer logs goes to a file, and not to standard error, where Python puts what nobody takes.
+
+    Args:
+        place: gives the file; asked when there is something to log.
+    """
+    handler, ours = LogFile(place), logging.getLogger(__package__)
+    ours.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        ours.removeHandler(handler)
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the processor or of a GPU."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY)
+
+
 def describe(error: BaseException) -> str:
     """One sentence for any exception: what happened and what to do next. The traceback of a defect goes to the log
     only."""
     if isinstance(error, UserError):
         return str(error)
     text = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if no_memory(error):
         return (
             "Out of memory: choose fewer rollouts, fewer new tokens, a shorter prefix or a smaller model, "
             "then try again; what was finished is kept."
@@ -46,6 +89,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, IsADirectoryError):
         # Of a rename the second name is where the file should be; the first is a temporary one.
         return f"There is a folder where a file is needed, {error.filename2 or error.filename}: choose another name."
-    log.error("unexpected error", exc_info=error)
+    if not getattr(error, "logged", False):  # a run's record and the command line both describe it
+        log.error("unexpected error", exc_info=error)
+        error.logged = True
     name = type(error).__name__
     return f"Something went wrong inside the explorer ({name}); what was finished is kept, and the log has the details."

@@ -2,7 +2,8 @@
 rescued traces).
 
 All load with `datasets.load_dataset("json", …)` as they are and carry their provenance. Only continuations that were
-verified correct become rows.
+verified correct become rows, and of these only where the whole text is: what trains on it reads prefix and continuation
+as one.
 A training trace needs tokens: its prefix is the projection of the revised embeddings, its continuation as sampled.
 
 What it does not do: decide whether a rescue is real (the controls), or train.
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from explorer.answer import locate_answer
 from explorer.errors import UserError
 from explorer.records import Continuation, FinishReason, Start, Trace, Verdict
 from explorer.store import find_runs, load_run, write_atomic
@@ -34,10 +36,21 @@ def rescued(trace: Trace) -> tuple[Continuation, ...]:
     )
 
 
+def right_as_a_whole(trace: Trace, item: Continuation) -> bool:
+    """Whether prefix and continuation of a rescue are right as one text. Its continuation was judged alone where the
+    answer that the whole states stands in the prefix; only the gold answer itself is right there for certain."""
+    stated = locate_answer(item.prefix_text + item.text)
+    if stated is None or stated.end > len(item.prefix_text):
+        return True
+    return stated.text.strip() == trace.problem.answer.strip()
+
+
 def sft_rows(trace: Trace) -> list[dict[str, Any]]:
-    """One row per rescued trace, in TRL's conversational prompt–completion form."""
+    """One row per rescued trace that is right as a whole, in TRL's conversational prompt–completion form."""
     rows, seen = [], set()
     for item in rescued(trace):
+        if not right_as_a_whole(trace, item):
+            continue
         ids = item.prefix_token_ids + item.token_ids
         if ids in seen:  # the same trace sampled twice teaches nothing twice
             continue
@@ -127,7 +140,7 @@ def to_parquet(rows: list[dict[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def export_runs(path: Path, form: str, out: Path) -> int:
+def export_runs(path: Path, form: str, out: Path) -> tuple[int, int]:
     """Write one file from one run or a folder of runs, and a dataset card beside it.
 
     Args:
@@ -136,7 +149,7 @@ def export_runs(path: Path, form: str, out: Path) -> int:
         out: the file to write.
 
     Returns:
-        the number of rows.
+        (rows, rescues that are left out since they are not right as a whole).
 
     Raises:
         UserError: an unknown format, no run, or no verified continuation in any of them.
@@ -146,19 +159,21 @@ def export_runs(path: Path, form: str, out: Path) -> int:
     make = {"sft": sft_rows, "parquet": sft_rows, "dpo": dpo_rows, "grpo": grpo_rows}[form]
     traces = [load_run(folder, with_trajectory=False)[0] for folder in find_runs(path)]
     rows = [row for trace in traces for row in make(trace)]
+    wrong = sum(not right_as_a_whole(trace, item) for trace in traces for item in rescued(trace))
     if not rows:
+        found = "No verified-correct continuation" if not wrong else f"No rescue that is right as a whole, of {wrong},"
         raise UserError(
-            f"No verified-correct continuation in {len(traces)} run(s) of {path}: nothing to export; revise with "
-            "other settings or sample more."
+            f"{found} in {len(traces)} run(s) of {path}: nothing to export; revise with other settings or sample more."
         )
     content = to_parquet(rows) if form == "parquet" else to_jsonl(rows)
     write_atomic(out, content)
-    write_atomic(out.with_name(out.stem + ".card.md"), card(rows, form, content, out.name).encode())
-    return len(rows)
+    write_atomic(out.with_name(out.stem + ".card.md"), card(rows, form, content, out.name, wrong).encode())
+    return len(rows), wrong
 
 
-def card(rows: list[dict[str, Any]], form: str, content: bytes, name: str) -> str:
-    """A dataset card: what the file is, from which model, how many rows, and what it does not prove."""
+def card(rows: list[dict[str, Any]], form: str, content: bytes, name: str, left_out: int) -> str:
+    """A dataset card: what the file is, from which model, how many rows, how many rescues are not among them, and what
+    it does not prove."""
     models = sorted({row["model_id"] for row in rows})
     problems = len({row["problem_id"] for row in rows})
     return f"""---
@@ -169,7 +184,8 @@ tags: [latent-revise, {form}]
 {len(rows)} rows ({form}) over {problems} problem(s), made by LatentRevise Explorer (method: arXiv 2606.29938).
 Model(s): {", ".join(models)}. SHA-256 of the file: `{hashlib.sha256(content).hexdigest()}`.
 
-Rows come from continuations whose final answer was verified against the gold answer. A verified answer does not
-prove sound reasoning: the prefix was moved toward that answer, so look at the controls (decoy anchor, answer ban,
+Rows come from continuations whose final answer was verified against the gold answer; {left_out} more are left out, for
+the answer that prefix and continuation state as one text stands in the prefix and is another. A verified answer does
+not prove sound reasoning: the prefix was moved toward that answer, so look at the controls (decoy anchor, answer ban,
 equal compute) before you trust a rescue.
 """

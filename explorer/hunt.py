@@ -16,8 +16,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -84,17 +85,21 @@ class Tally(Record):
 
 
 class Revised(Record):
-    """What came of one failed rollout: its run's folder, where it was cut, and the continuations from each start."""
+    """What came of one failed rollout: its run's folder, where it was cut, the continuations from each start, and how
+    many steps they were drawn after: a line search may find none, and what comes of that is no rescue (None: not
+    counted yet when it was written)."""
 
     run: str
     rollout: int
     split: str
     prefix_length: int
     after: dict[Start, Tally]
+    steps: int | None = None
 
 
 class ProblemResult(Record):
-    """One line of the results: a problem that is done. `error` says why a problem was passed over."""
+    """One line of the results: a problem that is done, `at` when, in seconds since 1970. `error` says why a problem was
+    passed over or, with `before`, why what failed was not revised."""
 
     problem: str
     family: str = ""
@@ -105,16 +110,18 @@ class ProblemResult(Record):
     more: Tally | None = None
     revised: tuple[Revised, ...] = ()
     seconds: float = 0.0
+    at: float = 0.0
     error: str = ""
 
     @property
     def zero_hit(self) -> bool:
-        """Whether none of its N rollouts was correct."""
-        return not self.error and self.before.correct == 0
+        """Whether none of its N rollouts was correct; not where there are none."""
+        return self.before.n > 0 and self.before.correct == 0
 
     def rescued(self, start: Start) -> bool:
-        """Whether any continuation from this start was correct."""
-        return any(item.after[start].correct for item in self.revised)
+        """Whether any continuation from this start was correct; of a start that was revised, or projected, after at
+        least one step."""
+        return any(item.after[start].correct for item in self.revised if start is Start.ORIGINAL or item.steps != 0)
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Hunt:
     def _share(self, cancelled: Cancelled) -> Iterator[HuntState]:
         writer = self.out / f"results-{self.rank}.jsonl"
         mend(writer)
-        self.results = {result.problem: result for result in read_results(self.out)}
+        self.results = of_problems(read_results(self.out), self.problems)
         mine = [problem for index, problem in enumerate(self.problems) if index % self.world == self.rank]
         waiting = [problem for problem in mine if problem.id not in self.results]
         state = HuntState(len(mine) - len(waiting), len(mine))
@@ -199,34 +206,43 @@ class Hunt:
         result = ProblemResult(
             problem=problem.id, family=problem.family, question=problem.question, answer=problem.answer, seed=seed
         )
+        found: dict[str, object] = {}
         try:
-            found = yield from self._stages(problem, seed, state, cancelled)
+            whole = yield from self._stages(problem, seed, state, cancelled, found)
         except NoJudge:  # not this problem's own: written down as its result, it would never be tried again
             raise
-        except UserError as error:  # this problem's own: too long, no anchor
-            found = {"error": str(error)}
-        if found is None:
+        except UserError as error:  # this problem's own: too long, no anchor; what was found before that stands
+            whole, found["error"] = True, str(error)
+        if not whole:
             return None
-        return result.model_copy(update={**found, "seconds": round(time.perf_counter() - begun, 3)})
+        return result.model_copy(
+            update={**found, "seconds": round(time.perf_counter() - begun, 3), "at": round(time.time(), 1)}
+        )
 
-    def _stages(self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled) -> Iterator[HuntState]:
+    def _stages(
+        self, problem: Problem, seed: int, state: HuntState, cancelled: Cancelled, found: dict[str, object]
+    ) -> Iterator[HuntState]:
+        """Every stage of a problem; `found` gains what comes of each. Returns whether it was not cancelled."""
         sampling = self.config.sampling.model_copy(update={"seed": seed})
         name = folder_name(problem.id)
         kept = self._kept(name, problem, sampling)
         if kept is None or len(kept.before) < sampling.n:
             run = Run.start(self.model, problem, sampling)
+            self._forget(name, problem)
             for drawn in run.roll_out(self.judge, cancelled, self._engine(run)):
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
-                return None
+                return False
+            if isinstance(self.drawer, TogetherRollouts):
+                run.add_cost("rollouts", self.drawer.owed(run.prompt.token_ids, run.sampling), 0)
             kept = run.trace()
             save_run(kept, None, self.out / name)
-        found = {"before": tally(kept.before)}
-        zero_hit = found["before"].correct == 0
+        found["before"] = before = tally(kept.before)
+        zero_hit = before.correct == 0
         if zero_hit and self.config.more > 1:
             more = yield from self._more(name, kept, state, cancelled)
             if more is None:
-                return None
+                return False
             found["more"] = more
         revised: list[Revised] = []
         if self.config.failed and (zero_hit or self.config.hits):
@@ -234,9 +250,18 @@ class Hunt:
                 folder = name if place == 0 else f"{name}--{place + 1}"
                 item = yield from self._revised(folder, kept, rollout, state, cancelled)
                 if item is None:
-                    return None
+                    return False
                 revised += [item] if item.prefix_length else []
-        return found | {"revised": tuple(revised)}
+        found["revised"] = tuple(revised)
+        return True
+
+    def _forget(self, name: str, problem: Problem) -> None:
+        """Remove what was made of this problem before its question or answer was mended: judged by another answer, an
+        export would take it for verified."""
+        for folder in (self.out / name, *self.out.glob(f"{name}--*")):
+            with contextlib.suppress(UserError):  # damaged: it is done again, and written over
+                if not _alike(load_run(folder, with_trajectory=False)[0].problem, problem):
+                    shutil.rmtree(folder)
 
     def _engine(self, run: Run) -> Engine | None:
         return self.drawer and partial(self.drawer.sample, run.prompt.token_ids)
@@ -288,6 +313,7 @@ class Hunt:
             split=config.split if config.prefix_length is None else "fixed",
             prefix_length=len(run.split.prefix_token_ids),
             after={start: tally([item for item in run.after if item.start is start]) for start in Start},
+            steps=len(run.steps),
         )
 
     def _cut(self, rollout: Rollout) -> int | None:
@@ -351,6 +377,8 @@ def together(
             ids = model.prompt(problem.question).token_ids
         except UserError:
             continue  # too long: its own turn will say so
+        if len(ids) + sampling.max_new_tokens > model.context_length:
+            continue  # likewise, and in a batch its length would end its neighbours' rollouts
         prompts.append((ids, sampling.model_copy(update={"seed": seed_of(problem.id, sampling.seed)})))
     return TogetherRollouts(model, prompts)
 
@@ -439,7 +467,8 @@ def flat(value: dict, before: str = "") -> dict[str, object]:
 
 
 def read_results(out: Path) -> list[ProblemResult]:
-    """All finished problems, of every writer, in no promised order; a line that a kill tore is left out."""
+    """All finished problems, of every writer, in no promised order, the newest result of each; a line that a kill tore
+    is left out."""
     found: dict[str, ProblemResult] = {}
     for file in sorted(out.glob("results-*.jsonl")):
         for line in file.read_bytes().split(b"\n"):
@@ -447,8 +476,19 @@ def read_results(out: Path) -> list[ProblemResult]:
                 result = ProblemResult.model_validate_json(line)
             except ValidationError:
                 continue
-            found.setdefault(result.problem, result)
+            if result.problem not in found or result.at >= found[result.problem].at:
+                found[result.problem] = result
     return list(found.values())
+
+
+def of_problems(results: Iterable[ProblemResult], problems: Iterable[Problem]) -> dict[str, ProblemResult]:
+    """By id the results of these very problems: not one of before a question or an answer was mended."""
+    asked = {problem.id: (problem.question, problem.answer) for problem in problems}
+    return {one.problem: one for one in results if asked.get(one.problem) == (one.question, one.answer)}
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    return (one.question, one.answer) == (other.question, other.answer)
 
 
 def mend(writer: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from explorer.hunt import HuntConfig, ProblemResult
-from explorer.records import Record, Start
+from explorer.records import Hull, Record, RevisionConfig, Start, StepRule
 from explorer.statistics import pass_at_k, wilson_interval
 from explorer.store import write_atomic
 
@@ -39,9 +39,9 @@ class Rate(Record):
 
 
 class FamilySummary(Record):
-    """One row of the table. `zero_hit` is of all judged problems; the rates after it are of the zero-hit ones: those of
-    which something was revised, and with `hit_by_more` those drawn on. `pass_at` is the mean over problems of the
-    unbiased estimator (Chen et al. 2021), by k."""
+    """One row of the table. `zero_hit` is of all problems with rollouts; the rates after it are of the zero-hit ones:
+    those of which something was revised, and with `hit_by_more` those drawn on. `pass_at` is the mean over problems of
+    the unbiased estimator (Chen et al. 2021), by k."""
 
     family: str
     problems: int
@@ -68,7 +68,7 @@ def summarise(results: Sequence[ProblemResult]) -> tuple[FamilySummary, ...]:
 
 
 def _row(name: str, results: Sequence[ProblemResult]) -> FamilySummary:
-    judged = [result for result in results if not result.error]
+    judged = [result for result in results if result.before.n]
     zero = [result for result in judged if result.zero_hit]
     revised = [result for result in zero if result.revised]
     wider = [result for result in zero if result.more is not None]
@@ -98,16 +98,50 @@ def _pass_at(results: Sequence[ProblemResult]) -> dict[int, float]:
     return {k: sum(pass_at_k(r.before.n, r.before.correct, k) for r in results) / len(results) for k in ks}
 
 
+def step_size(config: RevisionConfig) -> str:
+    """γ as it was: its number only where that is what a step takes."""
+    return {
+        StepRule.CONSTANT: f"{config.step_size:g}",
+        StepRule.HARMONIC: "2/(k+2)",
+        StepRule.LINE_SEARCH: f"by line search up to {config.step_size:g}",
+    }[config.step_rule]
+
+
+def unusual(config: RevisionConfig) -> list[str]:
+    """What else shaped a revision, where it is not the default."""
+    plain, hull = RevisionConfig(), config.hull
+    found = {
+        "toward_weight": f"toward weight {config.toward_weight:g}",
+        "hull": f"hull {hull.value}" + (f" of {config.hull_size}" if hull is Hull.PLAUSIBLE else ""),
+        "ban_answer_tokens": "the answer's tokens banned",
+        "connector": f"connector {config.connector!r}",
+        "projection": f"projection by {config.projection.value}",
+        "max_continuation_tokens": f"{config.max_continuation_tokens} failed tokens scored",
+        "gap_tolerance": f"ended at a gap of {config.gap_tolerance:g}",
+    }
+    return [said for name, said in found.items() if getattr(config, name) != getattr(plain, name)]
+
+
 def words(results: Sequence[ProblemResult], config: HuntConfig) -> list[str]:
     """The table for people, its settings first."""
-    sampling, config_ = config.sampling, config.config
-    rows = summarise(results)
+    sampling, rows = config.sampling, summarise(results)
+    revision = "nothing revised"
+    if config.failed:
+        revision = ", ".join(
+            [
+                f"revised: {config.failed} failed rollout(s) of a {'prompt' if config.hits else 'zero-hit prompt'}",
+                f"split {config.split}" if config.prefix_length is None else f"prefix of {config.prefix_length} tokens",
+                f"K {config.config.steps}",
+                f"γ {step_size(config.config)}",
+                f"λ {config.config.away_weight:g}",
+                *unusual(config.config),
+                f"{config.samples} continuations from each start",
+            ]
+        )
     lines = [
         f"{config.model.id} ({config.model.dtype}); {config.problems}; N {sampling.n}, temperature "
         f"{sampling.temperature:g}, top-p {sampling.top_p:g}, at most {sampling.max_new_tokens} tokens, seed "
-        f"{sampling.seed}; revised: {config.failed} failed rollout(s) of a "
-        f"{'prompt' if config.hits else 'zero-hit prompt'}, split {config.split}, K {config_.steps}, γ "
-        f"{config_.step_size:g}, λ {config_.away_weight:g}, {config.samples} continuations from each start",
+        f"{sampling.seed}{'' if config.engine == 'own' else f', engine {config.engine}'}; {revision}",
         "",
     ]
     columns = [
@@ -131,10 +165,13 @@ def words(results: Sequence[ProblemResult], config: HuntConfig) -> list[str]:
     if rows[-1].pass_at:
         curve = ", ".join(f"@{k} {100 * value:.1f} %" for k, value in rows[-1].pass_at.items())
         lines.append(f"pass of the plain prompt: {curve}")
-    for result in [r for r in results if r.error][:5]:
-        lines.append(f"passed over: {result.problem}: {result.error}")
-    if rows[-1].passed_over > 5:
-        lines.append(f"passed over: {rows[-1].passed_over - 5} more, see {TABLE_FILE}")
+    for what, faulty in (
+        ("passed over", [r for r in results if r.error and not r.before.n]),
+        ("not revised", [r for r in results if r.error and r.before.n]),
+    ):
+        lines += [f"{what}: {result.problem}: {result.error}" for result in faulty[:5]]
+        if len(faulty) > 5:
+            lines.append(f"{what}: {len(faulty) - 5} more, see {TABLE_FILE}")
     return lines
 
 
@@ -162,7 +199,7 @@ def _csv(results: Sequence[ProblemResult]) -> str:
     for result in results:
         before, more = result.before, result.more
         head = [result.problem, result.family, result.question, result.answer, before.n, before.correct]
-        head += [before.unjudged, before.truncated, "" if result.error else int(result.zero_hit)]
+        head += [before.unjudged, before.truncated, int(result.zero_hit) if before.n else ""]
         head += [more.n, more.correct] if more else ["", ""]
         for item in result.revised or (None,):
             cells = [""] * (4 + len(starts))

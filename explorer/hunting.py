@@ -19,15 +19,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from explorer.errors import UserError
 from explorer.files import write_atomic
-from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, read_results, together
+from explorer.hunt import SPLITS, Hunt, HuntConfig, HuntState, of_problems, read_results, together
 from explorer.hunt_table import words, write_tables
 from explorer.problem_sets import problem_set, usable
-from explorer.records import SamplingConfig
+from explorer.records import Problem, SamplingConfig
 from explorer.vllm_rollouts import VllmRollouts, installed
 
 ENGINES = ("own", "batch", "vllm")
@@ -199,19 +199,20 @@ def hunt(
             if state.total:  # else it never began: the folder may be another hunt's
                 progress.end("done" if state.done == state.total else "stopped", state)
             if hunt.results:  # also when it was interrupted: the table of what is done
-                tabled(out, config)
+                tabled(out, config, found)
         if state.done < state.total:
             raise KeyboardInterrupt
-    return tabled(out, config)
+    return tabled(out, config, found)
 
 
-def tabled(out: Path, config: HuntConfig) -> tuple[list[str], dict]:
-    """Count what lies in a hunt's folder and write its tables; returns their lines and the summary. One process at a
-    time: one that had read before another's last result would write over the whole table."""
+def tabled(out: Path, config: HuntConfig, problems: Sequence[Problem]) -> tuple[list[str], dict]:
+    """Count what lies in a hunt's folder of the problems of its set, as they read now, and write its tables; returns
+    their lines and the summary. One process at a time: one that had read before another's last result would write over
+    the whole table."""
     from filelock import FileLock
 
     with FileLock(out / ".tables.lock"):
-        results = read_results(out)
+        results = list(of_problems(read_results(out), problems).values())
         return words(results, config), write_tables(out, results, config)
 
 

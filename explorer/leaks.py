@@ -18,7 +18,6 @@ import torch
 
 from explorer.equations import find_equations
 from explorer.frank_wolfe import hull_weights
-from explorer.model import LanguageModel
 from explorer.pipeline import Run
 from explorer.records import Anchor, Continuation, Leaks, Start, Stated, Verdict
 from explorer.split import token_at
@@ -31,7 +30,7 @@ def leaks(run: Run, point: int) -> Leaks:
     steps = run.steps[:point]
     prefix = split.prefix_token_ids
     weights = hull_weights(prefix, [step.vertices for step in steps], [step.step_size for step in steps])
-    answer = answer_tokens(model, anchor, weights)
+    answer = model.tokens_like(anchor.token_ids[slice(*anchor.answer_span)])
     # As the model would say it at once: the connector's line break belongs to a text before it.
     bare = model.anchor((), run.config.connector.lstrip(), run.problem.answer)
 
@@ -65,16 +64,6 @@ def leaks(run: Run, point: int) -> Leaks:
         log_p_revised=round(log_p(run.embeddings[point].to(model.device), anchor), 5),
         stated=tuple(stated),
     )
-
-
-def answer_tokens(model: LanguageModel, anchor: Anchor, weights: Sequence[dict[int, float]]) -> set[int]:
-    """Of the tokens that carry weight, those that read like one of the answer's: with a leading space or without.
-
-    White space alone gives nothing away, and is left out.
-    """
-    start, end = anchor.answer_span
-    texts = {model.token_text(token).strip() for token in anchor.token_ids[start:end]} - {""}
-    return {token for row in weights for token in row if model.token_text(token).strip() in texts}
 
 
 def first_statement(pieces: Sequence[str], answer: str) -> int | None:

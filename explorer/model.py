@@ -15,16 +15,16 @@ What it does not do: decide a step, judge an answer, draw anything.
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from explorer.context import Context, GrowingLayer
-from explorer.errors import UserError
+from explorer.errors import UserError, no_memory
 from explorer.fingerprint import fingerprint
 from explorer.kernels import FastLinear, MeanLosses, Twins, use_fast_products
 from explorer.records import Anchor, ModelInfo, Prompt, SamplingConfig
@@ -141,18 +141,19 @@ class LanguageModel:
 
         disable_progress_bar()  # the page and the command line show their own
         where = choose_device(device)
+        kind = choose_dtype(dtype, where)
         try:
             network = AutoModelForCausalLM.from_pretrained(
                 path,
-                dtype=choose_dtype(dtype, where),
+                dtype=kind,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
             )
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
-        except torch.OutOfMemoryError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, json.JSONDecodeError) as error:
+        except Exception as error:  # each library has kinds of its own for a file that holds what it should not
+            if no_memory(error):
+                raise
             raise UserError(
                 f"The weights of {id} could not be loaded ({_first_sentence(error)}): use a causal language model "
                 "saved as safetensors, "
@@ -223,21 +224,22 @@ class LanguageModel:
         """Whether the shared cache gives the same logits as the plain way; both must accept embeddings.
 
         Raises:
-            UserError: the model does not give the same from embeddings as from ids, so a prefix can't be moved.
+            UserError: the model does not give the same from embeddings as from ids, so a prefix can't be moved; or what
+                it gives is not finite.
         """
         ids = torch.arange(4, 12, device=self.device).remainder(self.vocabulary.shape[0])[None]
         with torch.no_grad():
             from_ids = self.network(input_ids=ids, use_cache=False).logits[:, -3:].float()
             embeddings = self.vocabulary[ids]
             tolerance = 1e-3 if self.dtype == torch.float32 else 0.15
-            scale = from_ids.abs().max().clamp_min(1.0)
+            need_finite(from_ids[0])
             try:
                 from_embeddings = self.forward(embeddings, None, 3)
             except (ValueError, TypeError, RuntimeError) as error:
                 raise UserError(
                     "This model does not take input embeddings, so its prefix can't be moved: choose another family."
                 ) from error
-            if (from_embeddings - from_ids).abs().max() > tolerance * scale:
+            if not _apart(from_embeddings, from_ids) <= tolerance:
                 raise UserError(
                     "This model answers differently to embeddings than to tokens, so its prefix can't be moved: "
                     "choose another family."
@@ -252,8 +254,7 @@ class LanguageModel:
                 again = context.fork().extend(embeddings[:, 5:], 3)
             except (ValueError, TypeError, RuntimeError, AttributeError):
                 return False
-        error = max(float((logits - from_ids).abs().max()), float((again - from_ids).abs().max()))
-        return error <= tolerance * float(scale)
+        return all(_apart(found, from_ids) <= tolerance for found in (logits, again))
 
     def _probe_packed(self) -> bool:
         """Whether two branches in one pass give what each gives alone; families differ in how they take masks."""
@@ -268,10 +269,7 @@ class LanguageModel:
                 together = context.fork().extend_apart(branches, same=3).split([keep for _, keep in branches])
             except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
                 return False
-        return all(
-            float((a - b).abs().max()) <= tolerance * float(b.abs().max().clamp_min(1.0))
-            for a, b in zip(together, alone, strict=True)
-        )
+        return all(_apart(a, b) <= tolerance for a, b in zip(together, alone, strict=True))
 
     @property
     def ways(self) -> str:
@@ -344,6 +342,19 @@ class LanguageModel:
                     text = f"⟨{raw}⟩"
             self._texts[token] = text
         return self._texts[token]
+
+    def tokens_like(self, ids: Iterable[int]) -> set[int]:
+        """Every token that reads like one of these: with white space around it or without. White space alone gives
+        nothing away, and is left out."""
+        texts = {self.token_text(token).strip() for token in ids} - {""}
+        return {token for text in texts for token in self._ids_by_text[text]}
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for token in range(self.info.vocab_size):
+            found.setdefault(self.token_text(token).strip(), []).append(token)
+        return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Texts of the tokens that, joined, are exactly `decode(ids)`; a character made of several tokens is given to
@@ -626,6 +637,23 @@ def row_generators(seed: int, stream: int, rows: Sequence[int]) -> list[torch.Ge
     return [torch.Generator().manual_seed(_mix(seed, stream, row)) for row in rows]
 
 
+def need_finite(logits: Tensor) -> None:
+    """Raises `UserError` where a row of logits (rows, vocab_size) holds NaN or +inf, or nothing but −inf; −inf alone
+    says that a token can't be."""
+    if not logits.amax(dim=-1).isfinite().all():  # a NaN is its row's maximum
+        raise UserError(
+            "The model's logits are not finite in this number format: load it as float32 or bfloat16, or use an "
+            "undamaged copy of its weights."
+        )
+
+
+def _apart(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference of two sets of logits that broadcast, of the largest wanted one (at least 1); infinite
+    ones may be equal, and a NaN among them gives NaN."""
+    difference = torch.where(found == wanted, 0.0, found - wanted).abs().max()
+    return float(difference / wanted.masked_fill(wanted == -torch.inf, 0.0).abs().max().clamp_min(1.0))
+
+
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> Tensor:
     """Turn logits and uniform draws into tokens by inverting the cumulative distribution (nucleus sampling: Holtzman et
     al. 2020).
@@ -639,9 +667,13 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
 
     Returns:
         (rows,) int64 token ids.
+
+    Raises:
+        UserError: a row that nothing can be drawn from, see `need_finite`.
     """
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
+    need_finite(logits)
     if temperature == 0.0:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.to(uniforms.device) / temperature, dim=-1)

@@ -88,15 +88,16 @@ def usable(name: str, found: Found, skip_bad: bool) -> tuple[Problem, ...]:
 
 
 def _of_parquet(path: Path) -> Found:
-    import pandas
+    import pyarrow.parquet
 
     try:
-        frame = pandas.read_parquet(path)
+        table = pyarrow.parquet.read_table(path)
+        rows = table.to_pylist()
     except FileNotFoundError:
         raise UserError(f"There is no file {path}: check its name.") from None
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise UserError(f"{path.name} can't be read as Parquet: use a whole copy of it.") from error
-    return _of_columns(path.name, frame.columns, (dict(row) for row in frame.to_dict("records")))
+    return _of_columns(path.name, table.column_names, rows)
 
 
 def _of_dataset(name: str) -> Found:
@@ -143,7 +144,6 @@ def _of_columns(name: str, columns: Iterable[str], rows: Iterable[Mapping[str, o
 
 
 def _number(value: object) -> object:
-    """A plain number for one of numpy's; None for what a table left empty."""
-    if value is None or value != value:
-        return None
-    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+    """A plain number, or list, for one of numpy's; None for what a table left empty."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return None if plain is None or plain != plain else plain

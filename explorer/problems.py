@@ -487,9 +487,10 @@ def problems_of_rows(
         if problem is None:
             continue
         if problem.id in place_of_id:
-            what = f"the id “{problem.id}”" if row.get("id") else "the same problem"
+            named = row.get("id") not in (None, "")
+            what = f"the id “{problem.id}”" if named else "the same problem"
             why = f"{what} stands in {unit} {place_of_id[problem.id]} already"
-            bad.append(BadRow(place, why, same_id=bool(row.get("id"))))
+            bad.append(BadRow(place, why, same_id=named))
             continue
         place_of_id[problem.id] = place
         problems.append(problem)

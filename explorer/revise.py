@@ -56,7 +56,8 @@ class RevisionObjective:
 
     def allowed(self) -> Tensor | None:
         """Rows that the oracle may pick: (vocab_size,) bool, (M, vocab_size) where the hull differs by position, or
-        None for all. The answer ban takes out the scored answer's tokens.
+        None for all. The answer ban takes out the scored answer's tokens, and those that read like one of them: with
+        a space before it or without, it is the same number.
 
         A token that is only white space is not banned with the answer: it gives nothing away.
         """
@@ -90,8 +91,7 @@ class RevisionObjective:
             allowed.scatter_(1, ids[:, None], True)  # standing still is always possible
         if self.config.ban_answer_tokens:
             start, end = self.anchor.answer_span
-            banned = [token for token in self.anchor.token_ids[start:end] if model.token_text(token).strip()]
-            allowed[..., banned] = False
+            allowed[..., sorted(model.tokens_like(self.anchor.token_ids[start:end]))] = False
             if not allowed.any(dim=-1).all():
                 raise UserError("With the answer's tokens banned nothing is left to move toward: choose another hull.")
         return allowed

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="`auto` (CUDA, else MPS, else CPU), `cpu`, `mps`, `cuda` or `cuda:1`.")
     cache_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("latentrevise"),
-        description="Where the converted default model and vocabulary maps are kept.",
+        description="Where the converted default model, vocabulary maps and the command line's log are kept.",
     )
     runs_dir: Path = Field(Path("runs"), description="Where finished runs are written, one folder each.")
     allow_remote_code: bool = Field(

@@ -125,8 +125,8 @@ def loads_as(model_id: str, source: str) -> str:
 
 
 def asked_again(model_id: str, source: str) -> str:
-    """The same where it is to be loaded without anybody having said from where. Raises `UserError` for a local folder's:
-    a record keeps its name, not its place, and the hub may have another model of that name."""
+    """The same where it is to be loaded without anybody having said from where. Raises `UserError` for a local
+    folder's: a record keeps its name, not its place, and the hub may have another model of that name."""
     if source == "local":
         raise UserError(f"These runs are of a local model, {model_id}: give its folder with --model.")
     return loads_as(model_id, source)

@@ -18,6 +18,7 @@ import torch
 from explorer.context import SideBySide
 from explorer.model import LanguageModel, draw, row_generators
 from explorer.records import SamplingConfig
+from explorer.stopwatch import Stopwatch
 
 # Rows of a batch: twice as many gain a tenth more on two cores. Fewer where their keys and values would take more
 # memory than this; fixed, since the make-up of a batch must not depend on what else runs.
@@ -50,6 +51,7 @@ class TogetherRollouts:
                 self._batches.append([one])
         self._at = {one: batch for batch in self._batches for one in batch}
         self._drawn: dict[tuple[tuple[int, ...], SamplingConfig], list[Events]] = {}
+        self._owed: dict[tuple[tuple[int, ...], SamplingConfig], float] = {}
 
     @staticmethod
     def _fits(batch: list, one: tuple[tuple[int, ...], SamplingConfig], rows: int) -> bool:
@@ -74,12 +76,24 @@ class TogetherRollouts:
             yield from self._drawn.pop(one)
             return
         steps: dict[tuple[tuple[int, ...], SamplingConfig], list[Events]] = {other: [] for other in batch}
+        watch, owed, before = Stopwatch(), dict.fromkeys(batch, 0.0), 0.0
         for events in sample_together(self._model, batch, stream):
+            took, drawn = watch.seconds - before, sum(map(len, events))
+            before += took
+            owed[one] -= took
             for other, mine in zip(batch, events, strict=True):
+                owed[other] += took * len(mine) / drawn
                 if mine:
                     steps[other].append(mine)
-            yield events[batch.index(one)]
+            with watch.paused():
+                yield events[batch.index(one)]
+        self._owed |= owed
         self._drawn |= {other: events for other, events in steps.items() if other != one}
+
+    def owed(self, prompt: Sequence[int], sampling: SamplingConfig) -> float:
+        """Seconds to add to what drawing a prompt's rollouts seemed to take: its share of its batch's by the tokens of
+        each step, which the first of a batch waited for and the others did not. Asked for once; else 0."""
+        return self._owed.pop((tuple(prompt), sampling), 0.0)
 
 
 def rows_that_fit(model: LanguageModel, prompts: Sequence[tuple[Sequence[int], SamplingConfig]]) -> int:
@@ -127,7 +141,7 @@ def sample_together(
             events[place].append((row, None if token in model.end_ids else token))
         yield events
         kept = [index for index, token in enumerate(tokens) if token not in model.end_ids]
-        if not kept or produced == first.max_new_tokens or together.longest + produced + 1 >= model.context_length:
+        if not kept or produced == first.max_new_tokens or together.longest + produced >= model.context_length:
             return
         if len(kept) < len(tokens):
             together.select(torch.as_tensor(kept, device=model.device))

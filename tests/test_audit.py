@@ -8,7 +8,7 @@ import torch
 from explorer.audit import choose_decoy, decoy_control, plausible_decoy
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
-from explorer.records import Verdict
+from explorer.records import FinishReason, Verdict
 from explorer.store import load_run, save_run
 from tests.conftest import FakeJudge
 from tests.test_pipeline import CONFIG as REVISION
@@ -52,6 +52,16 @@ def test_the_decoy_run_is_a_revision_toward_the_wrong_answer(llama):
     # Judged against the decoy, not against the gold answer.
     assert {gold for gold, _ in judge.seen} == {"43"}
     assert len(control.continuations) == SAMPLING.n
+    # What it cost, by hand: at each step's point and the last both branches are read and gone back through; then the
+    # prompt's last token and the prefix are read, and a token for each that was drawn.
+    assert (control.forward_tokens, control.seconds) == (
+        run.cost["controls"].forward_tokens,
+        run.cost["controls"].seconds,
+    )
+    branches = 2 * (6 + 1) + len(control.anchor.token_ids) - 1 + len(run.split.continuation_token_ids) - 1
+    sampled_tokens = sum(len(one.token_ids) + (one.finish is FinishReason.STOP) for one in control.continuations)
+    assert control.forward_tokens - (3 + 1) * 2 * branches - sampled_tokens == 1 + 6
+    assert control.seconds > 0
     assert all(item.verdict is Verdict.CORRECT for item in control.continuations)
     # An independent run of the plain loop, with the decoy as if it were gold, projects to the same tokens.
     other = sampled(llama)

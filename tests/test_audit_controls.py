@@ -13,7 +13,7 @@ from explorer.auditing import audit_run
 from explorer.errors import UserError
 from explorer.leaks import first_statement, leaks
 from explorer.pipeline import Run
-from explorer.records import FinishReason, Problem, RevisionConfig, Rollout, SamplingConfig, Start, Verdict
+from explorer.records import FinishReason, Problem, RevisionConfig, Rollout, SamplingConfig, Start, StepRule, Verdict
 from explorer.store import load_run, save_run
 from tests.conftest import FakeJudge
 from tests.known_models import known_model
@@ -135,6 +135,16 @@ def test_equal_compute_is_counted_by_hand(llama):
     assert spent_on(run, 1) == spent - steps + -(-steps // len(run.steps))
 
 
+def test_fresh_rollouts_are_none_of_those_that_were_asked_for(llama):
+    """Also where a run was broken off, and row 2 of 3 ended before row 1."""
+    run = told(llama)
+    whole = run.before
+    run.before = (whole[run.split.rollout],)
+    run.split = run.split.model_copy(update={"rollout": 0})
+    _, control = drained(run, "fresh")
+    assert not {item.token_ids for item in control.continuations} & {item.token_ids for item in whole}
+
+
 def test_gradient_descent_without_a_hull_goes_as_far_in_the_plain_direction(llama):
     run = told(llama)
     _, control = drained(run, "no-hull", 1)
@@ -214,6 +224,21 @@ def test_leaks_against_plain_passes(model):
         log_p = logits[len(run.prompt.token_ids) - 1 : -1].log_softmax(1)[range(len(ids)), ids].mean()
         assert one.log_p == pytest.approx(float(log_p), rel=1e-4)
         assert one.tokens == len(item.token_ids)
+
+
+def test_what_the_unrevised_prefix_holds_of_the_answer_is_seen_after_a_step_that_left_it(llama):
+    """The harmonic rule's first step has γ = 1: nothing of the prefix is left in the hull's weights."""
+    run = sampled(llama)
+    told_the_answer = (*llama.encode("It is 42"), *llama.encode(" apples"))
+    run.before = (Rollout(token_ids=told_the_answer, text="It is 42 apples", verdict=Verdict.WRONG),)
+    m = len(llama.encode("It is 42"))
+    run.split_at(0, m, RevisionConfig(steps=1, step_rule=StepRule.HARMONIC, connector="\nThe answer is "))
+    list(run.revise())
+    digits = {llama.tokenizer.convert_tokens_to_ids(digit) for digit in "42"}
+    found = leaks(run, 1)
+    assert found.hull_mass_before == tuple(float(token in digits) for token in run.split.prefix_token_ids)
+    assert sum(found.hull_mass_before) == 2
+    assert found.hull_mass == tuple(float(token in digits) for token in run.steps[0].vertices)
 
 
 @pytest.mark.parametrize(

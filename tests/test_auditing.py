@@ -120,6 +120,26 @@ def test_a_judge_that_can_not_start_is_no_decoy_left_out(hunted, tmp_path, monke
     assert "could not start" in capsys.readouterr().err
 
 
+def test_a_control_that_can_not_be_had_of_a_run_is_left_out_and_the_others_go_on(hunted, tmp_path, monkeypatch, capsys):
+    plain = auditing.other_control
+
+    def refused(run, judge, kind, *rest):
+        if kind == "toward-only" and run.problem.id == "p0":
+            raise UserError("No step of the control toward-only lowers its objective.")
+        yield from plain(run, judge, kind, *rest)
+
+    monkeypatch.setattr(auditing, "other_control", refused)
+    asked = ["--model", hunted / "tiny", "--controls", "toward-only,no-hull", "--out", tmp_path / "copies"]
+    assert verb("audit", hunted / "h", *asked) == 0
+    assert "toward-only, left out: No step of the control" in capsys.readouterr().err
+    traces = [load_run(run, with_trajectory=False)[0] for run in find_runs(tmp_path / "copies")]
+    kept = {trace.problem.id: [c.kind for c in trace.controls if "-" in c.kind] for trace in traces}
+    assert "toward-only" not in kept["p0"]
+    assert "no-hull" in kept["p0"]
+    assert {"toward-only", "no-hull"} <= set(kept["p1"])
+    assert all(trace.leaks for trace in traces)
+
+
 def test_copies_leave_the_runs_as_they_are(hunted, tmp_path):
     before = {run.name: (run / "trace.json").read_bytes() for run in find_runs(hunted / "h")}
     asked = ["--model", hunted / "tiny", "--controls", "away-only", "--out", tmp_path / "copies"]

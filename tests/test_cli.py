@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from explorer import cli
-from explorer.records import RunStatus
+from explorer.records import Rollout, RunStatus, Start, Verdict
 from explorer.store import load_run
 from tests.conftest import tiny_model
 
@@ -92,6 +92,7 @@ def test_the_same_seed_gives_the_same_trace(folder, tmp_path, capsys):
         (["revise", "--question", "What?"], "Missing option '--answer'"),
         (["revise", "--question", "What?", "--answer", "1", "--colour", "red"], "No such option"),
         (["revise", "--question", "What?", "--answer", "1", "--rollouts", "0"], "--rollouts"),
+        (["revise", "--question", "What?", "--answer", "1", "--samples", "0"], "--samples can't be 0"),
         (["revise", "--question", "What?", "--answer", "1", "--step-size", "7"], "--step-size"),
         (["revise", "--question", "What?", "--answer", "1", "--step-rule", "giant"], "giant"),
         (["revise", "--question", "What?", "--answer", "1", "--split", "nowhere"], "no split"),
@@ -112,6 +113,13 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, sentence, capsys, tmp_
     assert "Traceback" not in printed.err + printed.out
 
 
+def test_no_continuations_at_all_is_nothing_to_hunt_for(folder, tmp_path, capsys):
+    asked = ["--problems", "bank", "--limit", "1", "--samples", "0", "--model", folder]
+    assert run("hunt", *asked, "--out", str(tmp_path / "h")) == 2
+    assert "--samples can't be 0" in capsys.readouterr().err
+    assert not (tmp_path / "h").exists()
+
+
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
@@ -129,6 +137,37 @@ def test_bad_input_that_only_the_run_can_tell_keeps_what_was_finished(folder, tm
         kept = list(tmp_path.iterdir())
         assert len(kept) == 1
         assert len(load_run(kept[0])[0].before) == 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("correct", "Every rollout is correct"), ("wrong", "No failed rollout has")]
+)
+def test_why_nothing_is_revised_is_said(folder, tmp_path, capsys, monkeypatch, verdict, said):
+    from explorer import pipeline
+
+    def rolled(self, judge, *args, **kwargs):
+        self.before = (Rollout(token_ids=(5,), text="x", verdict=Verdict(verdict)),) * 2
+        return iter(())
+
+    monkeypatch.setattr(pipeline.Run, "roll_out", rolled)
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    assert said in capsys.readouterr().out
+    assert said in load_run(next(tmp_path.iterdir()))[0].message
+
+
+def test_hits_without_a_step_are_shown_and_are_no_rescue(folder, tmp_path, capsys):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    trace = load_run(capsys.readouterr().out.splitlines()[-1])[0]
+    hits = tuple(item.model_copy(update={"verdict": Verdict.CORRECT}) for item in trace.after)
+    assert cli.summarise(trace.model_copy(update={"after": hits}))["rescued"]
+    stalled = trace.model_copy(
+        update={"steps": (), "after": tuple(item.model_copy(update={"step": 0}) for item in hits)}
+    )
+    summary = cli.summarise(stalled)
+    assert not summary["rescued"]
+    lines = [line for line in cli.describe_run(stalled, summary) if "after: " in line]
+    assert len(lines) == len(Start)
+    assert all("2 of 2" in line for line in lines)
 
 
 def test_interrupted_keeps_everything_finished_and_exits_130(folder, tmp_path, capsys, monkeypatch):
@@ -184,11 +223,34 @@ def test_a_place_where_no_run_can_be_kept_is_said_before_anything_is_computed(fo
 def test_a_defect_is_one_line_too(folder, tmp_path, capsys, monkeypatch):
     from explorer import pipeline
 
+    monkeypatch.setenv("LATENTREVISE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(pipeline.Run, "split_at", lambda *a: 1 / 0)
-    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 1
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "runs")) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err
-    assert "Traceback" not in "".join(line for line in err.splitlines() if line.startswith("error"))
+    assert "Traceback" not in err
+    log = tmp_path / "cache" / "explorer.log"
+    assert err.splitlines()[-1].endswith(f"the log has the details ({log}).")
+    assert log.read_text().count("Traceback") == 1, "once, though the run's record says it as well"
+    trace = load_run(next((tmp_path / "runs").iterdir()))[0]
+    assert trace.message.endswith("the log has the details."), "no record of a run names a place on this machine"
+
+
+@pytest.mark.parametrize("cache", ["cache", "file/cache"])
+def test_a_process_says_a_defect_in_one_line_whether_or_not_its_log_can_be_kept(tmp_path, cache):
+    """In a process of its own: where nobody takes a log, Python prints it."""
+    (tmp_path / "file").write_text("")
+    script = (
+        "import explorer.cli as cli, explorer.export as export\n"
+        "export.export_runs = lambda *given: 1 / 0\n"
+        "cli.main(['export', 'x', '--out', 'y'])\n"
+    )
+    env = {**os.environ, "LATENTREVISE_CACHE_DIR": str(tmp_path / cache)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: Something went wrong inside the explorer (ZeroDivisionError)")
+    assert (tmp_path / cache / "explorer.log").exists() is ("explorer.log" in done.stderr) is (cache == "cache")
 
 
 @pytest.mark.parametrize("verb", ["revise", "export"])
@@ -198,7 +260,6 @@ def test_every_verb_has_help(verb, capsys):
 
 
 def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
-    from explorer.records import Verdict
     from explorer.store import save_run
 
     assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path / "runs"), "--json") == 0
@@ -210,7 +271,7 @@ def test_export_writes_rows_of_a_rescue(folder, tmp_path, capsys):
     save_run(trace.model_copy(update={"after": after}), embeddings, path)
     assert run("export", path, "--format", "sft", "--out", str(tmp_path / "sft.jsonl")) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "sft.jsonl")
-    assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 2
+    assert (tmp_path / "sft.jsonl").read_text().count("\n") >= 1
     (tmp_path / "rows").mkdir()
     assert run("export", path, "--format", "sft", "--out", str(tmp_path / "rows")) == 2
     said = capsys.readouterr().err

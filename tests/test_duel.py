@@ -225,8 +225,18 @@ def test_gamma_counts_for_nothing_where_the_rule_sets_it():
 def test_models_are_told_apart_by_their_weights():
     info = trace().model
     named = lambda **change: trace(model=info.model_copy(update=change))  # noqa: E731
-    folder = named(id="./folder", fingerprint="aa")
-    assert differing(duel(named(fingerprint="aa"), folder)) == set(), "the same weights under another name"
+    ours = named(fingerprint="aa", revision="hash")
+    renamed = named(id="folder", fingerprint="aa", revision="hash")
+    assert differing(duel(ours, renamed)) == set(), "the same files under another name"
+    copied = named(id="owner/m", source="hub", fingerprint="aa", revision="commit")
+    assert differing(duel(ours, copied)) == set(), "a folder of the hub's files"
+    # LoRA's training leaves the embeddings, and so the fingerprint, as they were.
+    for change in ({"id": "trained"}, {"revision": "other"}):
+        a, b = (ours if "revision" in change else named(fingerprint="aa")), {"fingerprint": "aa", **change}
+        payload = duel(a, named(**b))
+        assert differing(payload) == {"Model"}
+        assert rows(payload)["Model"]["a"] != rows(payload)["Model"]["b"]
+        assert says(payload, "different models")
     payload = duel(named(fingerprint="aa"), named(fingerprint="bb"))
     assert differing(payload) == {"Model"}
     assert rows(payload)["Model"]["a"] != rows(payload)["Model"]["b"]

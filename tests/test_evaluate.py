@@ -63,6 +63,20 @@ def test_figures_are_the_plain_counts(place, tmp_path, capsys):
     assert against["difference"]["low"] < 0 < against["difference"]["high"], "four problems prove no equality"
 
 
+def test_a_mended_answer_is_judged_anew(place, tmp_path):
+    rows = [{"id": f"p{i}", "question": f"What is {i} + 3?", "answer": 900 + i} for i in range(2)]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = asked(place, tmp_path / "e", "--problems", tmp_path / "set.jsonl")
+    assert verb(*given) == 0
+    assert read_evaluation(tmp_path / "e").correct == {"p0": 0, "p1": 0}
+    said = [item.answer for item in load_run(tmp_path / "e" / folder_name("p0"))[0].before if item.answer]
+    rows[0]["answer"] = said[0] if said else "901"
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert verb(*given) == 0
+    assert read_evaluation(tmp_path / "e").correct == {"p0": said.count(said[0]) if said else 0, "p1": 0}
+    assert load_run(tmp_path / "e" / folder_name("p0"))[0].problem.answer == str(rows[0]["answer"])
+
+
 def test_two_models_problem_by_problem():
     mine, other = {"a": 4, "b": 0, "c": 1, "d": 2}, {"a": 1, "b": 0, "c": 0, "d": 3}
     found = compare(mine, other, 4, "before")

@@ -7,10 +7,14 @@ import json
 import pytest
 import torch
 
+from explorer.cli import app, run_command
 from explorer.errors import UserError
 from explorer.export import dpo_rows, export_runs, grpo_rows, rescued, sft_rows
 from explorer.records import Start, Verdict
 from explorer.store import save_run
+from explorer.training.request import Traces
+from explorer.training.traces import TraceFilter, candidates, choose
+from explorer.verdict import Judge
 from tests.test_pipeline import told
 
 
@@ -69,7 +73,8 @@ def test_datasets_loads_every_format_as_it_is(runs, tmp_path, form, monkeypatch)
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     out = tmp_path / f"{form}.{'parquet' if form == 'parquet' else 'jsonl'}"
-    count = export_runs(runs, form, out)
+    count, left_out = export_runs(runs, form, out)
+    assert left_out == 0
     loaded = load_dataset(
         "parquet" if form == "parquet" else "json",
         data_files=str(out),
@@ -83,6 +88,40 @@ def test_datasets_loads_every_format_as_it_is(runs, tmp_path, form, monkeypatch)
         assert loaded.column_names == list(json.loads(out.read_text().splitlines()[0]))
     card = (tmp_path / f"{form}.card.md").read_text()
     assert "tiny-llama" in card
+
+
+def test_a_rescue_that_is_wrong_as_one_text_is_left_out_and_counted(trace, tmp_path, capsys):
+    """By the judge itself: what goes out is correct also as what it is, one text."""
+    told = [  # prefix, continuation, right as a whole
+        ("The answer is 41. ", "No, it is 42 apples.", False),
+        ("The answer is 42. ", "So it is 42 apples.", True),
+        ("12 + 30 = 4", "2.", True),
+        ("He adds 12 and 30. ", "The answer is 42.", True),
+    ]
+    base = next(item for item in rescued(trace) if item.start is Start.REVISED)
+    after = tuple(
+        base.model_copy(update={"prefix_text": prefix, "text": text, "token_ids": (place, 5)})
+        for place, (prefix, text, _) in enumerate(told)
+    )
+    one = trace.model_copy(update={"after": after})
+    assert one.problem.answer == "42"
+    with Judge() as judge:
+        for prefix, text, right in told:
+            assert (judge.judge("42", prefix + text).verdict is Verdict.CORRECT) is right
+    kept = [row["completion"][0]["content"] for row in sft_rows(one)]
+    assert kept == [prefix + text for prefix, text, right in told if right]
+    found = candidates(one)
+    chosen = choose(found, Traces.RESCUED, TraceFilter())
+    assert [item.text for item in chosen.traces] == kept
+    assert chosen.left_out == {"its prefix answers otherwise": 1}
+    save_run(one, torch.zeros(5, 6, 32), tmp_path / "runs" / "a")
+    asked = ["export", str(tmp_path / "runs"), "--out", str(tmp_path / "x")]
+    assert run_command(lambda: app(args=asked, standalone_mode=False)) == 0
+    assert "3 row(s) written; 1 rescue(s) left out" in capsys.readouterr().out
+    assert "1 more are left out" in (tmp_path / "x.card.md").read_text()
+    save_run(one.model_copy(update={"after": after[:1]}), torch.zeros(5, 6, 32), tmp_path / "none" / "a")
+    with pytest.raises(UserError, match="No rescue that is right as a whole, of 1, in 1 run"):
+        export_runs(tmp_path / "none", "dpo", tmp_path / "y")
 
 
 def test_nothing_to_export_is_said_and_writes_nothing(runs, trace, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -12,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from explorer import hunting, verdict
@@ -32,10 +35,12 @@ from explorer.hunt import (
 )
 from explorer.hunt_table import summarise, words, write_tables
 from explorer.hunting import ProgressFile, own_device, share, soft_interrupt
+from explorer.pipeline import Run
 from explorer.problem_sets import problem_set, usable
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Verdict
 from explorer.statistics import wilson_interval
 from explorer.store import find_runs, load_run
+from explorer.views.hunt import table_payload
 from tests.conftest import FakeJudge, tiny_network, tiny_tokenizer
 
 PROBLEMS = tuple(
@@ -56,7 +61,7 @@ def config(model, **changes) -> HuntConfig:
 
 
 def timeless(results) -> list[dict]:
-    found = [result.model_dump(mode="json", exclude={"seconds"}) for result in results]
+    found = [result.model_dump(mode="json", exclude={"seconds", "at"}) for result in results]
     return sorted(found, key=lambda one: one["problem"])
 
 
@@ -153,6 +158,41 @@ def test_a_problem_that_does_not_fit_is_a_row_with_its_reason(llama, tmp_path):
     assert any("shorten the question" in line for line in words(results, config(llama)))
 
 
+def test_a_revision_that_fails_takes_no_problem_out_of_the_counts_of_its_rollouts(llama, tmp_path, monkeypatch):
+    plain = Run.split_at
+
+    def refuses(run, *given):
+        if run.problem.id == "p/0":
+            raise UserError("The gold answer gives no tokens.")
+        plain(run, *given)
+
+    monkeypatch.setattr(Run, "split_at", refuses)
+    _, results = hunted(llama, tmp_path / "h", PROBLEMS[:2], more=2)
+    assert [(one.before.n, one.more.n, len(one.revised), bool(one.error)) for one in results] == [
+        (3, 6, 0, True),
+        (3, 6, 1, False),
+    ]
+    assert all(result.zero_hit for result in results)
+    total = summarise(results)[-1]
+    assert (total.passed_over, total.zero_hit.n, total.hit_by_more.n, total.rescued.n) == (0, 2, 2, 1)
+    assert "not revised: p/0: The gold answer gives no tokens." in words(results, config(llama))
+    write_tables(tmp_path, results, config(llama))
+    row = next(csv.DictReader((tmp_path / "results.csv").open()))
+    assert (row["zero_hit"], row["more_n"], row["run"]) == ("1", "6", "")
+
+
+def test_a_hit_of_a_revision_that_found_no_step_is_no_rescue(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr("explorer.pipeline.revise", lambda *given: iter(()))
+    judge = FakeJudge(lambda text: (Verdict.CORRECT if len(judge.seen) > 3 else Verdict.WRONG, "0"))
+    _, (result,) = hunted(llama, tmp_path / "h", PROBLEMS[:1], judge)
+    assert (result.zero_hit, result.revised[0].steps) == (True, 0)
+    assert all(result.revised[0].after[start].correct == 2 for start in Start)
+    assert [result.rescued(start) for start in Start] == [False, False, True]
+    assert not rescued(load_run(tmp_path / "h" / result.revised[0].run)[0])
+    total = summarise([result])[-1]
+    assert (total.rescued.x, total.rescued.n, total.unrevised.x) == (0, 1, 1)
+
+
 def test_a_judge_that_can_not_start_ends_the_hunt_and_is_no_problems_result(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(verdict.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="could not start"):
@@ -172,6 +212,29 @@ def test_a_torn_line_is_left_out_and_mended(llama, tmp_path):
     assert writer.read_bytes() == whole[: whole.index(b"\n") + 1]
     _, results = hunted(llama, tmp_path / "h", PROBLEMS[:2])
     assert [result.problem for result in results] == ["p/0", "p/1"]
+
+
+def test_a_mended_problem_is_hunted_anew_and_its_old_result_counts_nowhere(llama, tmp_path):
+    out, right = tmp_path / "h", Verdict.CORRECT
+    _, before = hunted(llama, out, PROBLEMS[:2], failed=2, more=2)
+    assert all(result.zero_hit for result in before)
+    mended = (PROBLEMS[0].model_copy(update={"answer": "2003"}), PROBLEMS[1])
+    table = hunting.tabled(out, config(llama), mended)[1]
+    assert table["families"][-1]["problems"] == 1, "what is not hunted anew yet is no result"
+    # By another process of another number of them, whose file is read after and before the old one's.
+    judge = FakeJudge(lambda text: (right, "2003"))
+    _, after = hunted(llama, out, mended, judge, rank=1, world=3, failed=2, more=2)
+    assert [one.at for one in after] == [one.at for one in before], "not its share"
+    _, after = hunted(llama, out, mended, judge, failed=2, more=2)
+    assert [(one.answer, one.before.correct) for one in after] == [("2003", 3), ("4", 0)]
+    (out / "results-0.jsonl").rename(out / "results-9.jsonl")
+    lines = (out / "results-9.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "results-9.jsonl").write_bytes(b"".join(lines[:-1]))
+    (out / "results-0.jsonl").write_bytes(lines[-1])
+    assert timeless(read_results(out)) == timeless(after)
+    assert hunting.tabled(out, config(llama), mended)[1]["families"][-1]["zero_hit"]["x"] == 1
+    # Runs that were judged by the old answer are gone, those of other problems stay.
+    assert {load_run(folder)[0].problem.answer for folder in find_runs(out)} == {"2003", "4"}
 
 
 def test_other_settings_in_the_same_folder_are_refused(llama, tmp_path):
@@ -219,9 +282,10 @@ def test_the_tables_of_the_process_that_ends_last_stay(llama, tmp_path, monkeypa
             other.join(1.0)  # as long as the first one has the tables this one waits
         return found
 
-    other = threading.Thread(target=hunting.tabled, args=(tmp_path, config(llama)))
+    problems = [Problem(id=one.problem, question=one.question, answer=one.answer) for one in RESULTS]
+    other = threading.Thread(target=hunting.tabled, args=(tmp_path, config(llama), problems))
     monkeypatch.setattr(hunting, "read_results", read)
-    hunting.tabled(tmp_path, config(llama))
+    hunting.tabled(tmp_path, config(llama), problems)
     other.join(60)
     assert [row.split(",")[0] for row in (tmp_path / "results.csv").read_text().splitlines()[1:]] == ["a1", "a2"]
     assert json.loads((tmp_path / "summary.json").read_text())["families"][-1]["problems"] == 2
@@ -246,7 +310,12 @@ def made(name, family, correct, revised=None, more=None, n=4, error=""):
     items = (Revised(run=name, rollout=0, split="fixed", prefix_length=3, after=after),) if revised else ()
     tally_more = None if more is None else Tally(n=8, correct=more)
     return ProblemResult(
-        problem=name, family=family, before=Tally(n=n, correct=correct), revised=items, more=tally_more, error=error
+        problem=name,
+        family=family,
+        before=Tally() if error else Tally(n=n, correct=correct),
+        revised=items,
+        more=tally_more,
+        error=error,
     )
 
 
@@ -349,6 +418,54 @@ def test_parquet_and_datasets_columns_may_go_by_other_names(tmp_path):
 def test_sets_that_are_not_there(name, sentence):
     with pytest.raises(UserError, match=sentence):
         problem_set(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "revision", "said"),
+    [
+        ({}, {}, "split fraction, K 2, γ 0.05, λ 0.3, 6 failed tokens scored, 2 continuations from each start"),
+        ({"prefix_length": 7}, {"step_rule": "harmonic"}, "prefix of 7 tokens, K 2, γ 2/(k+2), λ 0.3"),
+        ({}, {"step_rule": "line-search", "step_size": 0.5}, "γ by line search up to 0.5"),
+        ({}, {"hull": "plausible", "hull_size": 9}, "λ 0.3, hull plausible of 9,"),
+        ({}, {"hull": "like-norm", "ban_answer_tokens": True}, "hull like-norm, the answer's tokens banned,"),
+        ({}, {"toward_weight": 0, "connector": "\nSo "}, "toward weight 0, connector '\\nSo ',"),
+        ({}, {"projection": "cosine", "gap_tolerance": 0.5}, "projection by cosine, 6 failed tokens scored, ended at"),
+        ({"failed": 0, "engine": "batch"}, {}, "seed 4, engine batch; nothing revised"),
+    ],
+)
+def test_the_tables_settings_are_those_that_ran(llama, changes, revision, said):
+    plain = config(llama).config.model_dump(mode="json")
+    asked = config(llama, **changes, config=RevisionConfig(**{**plain, **revision}))
+    assert said in words(RESULTS, asked)[0]
+    shown = table_payload("h", RESULTS, asked)["settings"]
+    assert all(part.replace("γ ", "γ = ") in shown for part in said.split(", ") if part.startswith(("γ", "hull")))
+
+
+def test_lists_and_gaps_in_a_table_are_rows_that_can_not_be_used(tmp_path):
+    table = pyarrow.table(
+        {
+            "question": ["1 + 1?", "2 + 2?", None, "3 + 3?"],
+            "answer": [["2"], ["4", "four"], ["0"], None],
+            "id": [0, 1, None, 3],
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "lists.parquet")
+    with pytest.raises(UserError, match="row 1: it has no answer"):
+        problem_set(str(tmp_path / "lists.parquet"))
+    table = table.set_column(1, "answer", pyarrow.array([2.0, float("nan"), 3.0, 6.0]))
+    pyarrow.parquet.write_table(table, tmp_path / "gaps.parquet")
+    found, bad = problem_set(str(tmp_path / "gaps.parquet"))
+    assert [(one.id, one.answer) for one in found] == [("0", "2.0"), ("3", "6.0")]
+    assert [(row.line, row.why) for row in bad] == [(2, "it has no answer"), (3, "it has no question")]
+
+
+def test_the_id_0_is_an_id(tmp_path):
+    file = tmp_path / "zero.jsonl"
+    file.write_text("".join(json.dumps({"id": 0, "question": f"{n} + 1?", "answer": n + 1}) + "\n" for n in (1, 2)))
+    found = problem_set(str(file))
+    assert (found[1][0].same_id, found[1][0].why) == (True, "the id “0” stands in line 1 already")
+    with pytest.raises(UserError, match="whose id another row has already"):
+        usable(str(file), found, skip_bad=True)
 
 
 ROWS = '{"question": "1 + 1?", "answer": 2, "id": "a"}\n{"question": "?"}\nno json\n'

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from explorer.hunt import HuntConfig, ProblemResult, Revised, Tally
+from explorer.hunt import HuntConfig, ProblemResult, Revised, Tally, folder_name
 from explorer.hunt_request import HuntRequest
 from explorer.hunt_time import Speed
 from explorer.jobs import Job, JobState
@@ -44,8 +44,14 @@ RESULTS = [
     result("b", "sum", 0, 2, [revised("b-1", 1, 0, 0), revised("b-2", 2, 1, 0)]),
     result("a", "sum", 3),
     result("c", "rate", 0, 0, [revised("c-1", 0, 0, 1)]),
-    result("d", "rate", 0, error="The prompt is too long."),
+    result("d", "rate", 0, error="The prompt is too long.", before=Tally()),
 ]
+
+
+def test_a_problem_that_could_not_be_revised_shows_its_rollouts():
+    row = table_payload("h", [result("e", "sum", 0, 1, error="No anchor.")], CONFIG)["rows"][0]
+    assert (row["error"], row["not_revised"], row["zero_hit"], row["stage"]) == ("", "No anchor.", True, False)
+    assert (row["before"]["n"], row["more"]["x"], row["run"]) == (4, 1, folder_name("e"))
 
 
 def job(state, kind="hunt", last=(), code=None):

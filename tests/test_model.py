@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from explorer.errors import UserError
 from explorer.model import LanguageModel, choose_device, choose_dtype, draw
 from explorer.records import SamplingConfig
+from explorer.settings import Settings
+from explorer.sources import ResolvedModel
+from explorer.training.weights import Trainee
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
 
 QUESTION = "What is 12 + 30?"
@@ -257,6 +263,40 @@ def test_draw_never_picks_a_forbidden_or_impossible_token():
     assert draw(logits, torch.zeros(1, dtype=torch.float64), 0.0, 1.0, allowed).item() == 0
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [[0.0, torch.nan, 1.0], [0.0, torch.inf, 1.0], [-torch.inf] * 3])
+def test_nothing_is_drawn_from_logits_that_are_not_finite(bad, temperature, top_p):
+    logits = torch.tensor([[0.0, 1.0, 2.0], bad])
+    with pytest.raises(UserError, match="logits are not finite"):
+        draw(logits, torch.full((2,), 0.5, dtype=torch.float64), temperature, top_p)
+    # A token that can't be is no fault, nor is what stands in a row that no token has.
+    held = torch.tensor([[-torch.inf, 1.0, torch.nan]])
+    allowed = torch.tensor([True, True, False])
+    assert draw(held, torch.full((1,), 0.5, dtype=torch.float64), temperature, top_p, allowed).item() == 1
+
+
+def test_weights_that_give_no_finite_logits_are_refused_when_they_load():
+    network = tiny_network("llama", 320)
+    with torch.no_grad():
+        network.model.norm.weight[0] = torch.nan
+    with pytest.raises(UserError, match="logits are not finite"):
+        LanguageModel(network, tiny_tokenizer(), id="broken")
+
+
+def test_nothing_from_embeddings_is_no_agreement(monkeypatch):
+    plain = LanguageModel.forward
+    monkeypatch.setattr(LanguageModel, "forward", lambda *given, **more: plain(*given, **more) * torch.nan)
+    with pytest.raises(UserError, match="differently to embeddings"):
+        LanguageModel(tiny_network("llama", 320), tiny_tokenizer(), id="deaf")
+
+
+def test_a_token_that_can_not_be_is_no_difference():
+    network = tiny_network("llama", 320)
+    network.lm_head.register_forward_hook(lambda layer, _, out: out.index_fill(-1, torch.tensor([5]), -torch.inf))
+    assert LanguageModel(network, tiny_tokenizer(), id="masked").packed
+
+
 def test_pieces_join_to_the_text_even_inside_a_character(llama):
     ids = llama.encode("naïve ☃ 漢字 😀 = 4")
     pieces = llama.pieces(ids)
@@ -324,6 +364,59 @@ def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"')
     with pytest.raises(UserError, match="could not be loaded"):
         LanguageModel.load(tmp_path, id="broken")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny model saved as anyone would save theirs."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model("llama").network.save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("tokenizer.json", {"model": {"type": "Alien", "vocab": {}}}),
+        ("tokenizer.json", {"version": "1.0"}),
+        ("config.json", {"num_hidden_layers": "many"}),
+        ("config.json", {"rope_parameters": 3}),
+        ("config.json", {"hidden_size": None}),
+    ],
+)
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda folder: LanguageModel.load(folder, id="wrong", device="cpu"),
+        lambda folder: Trainee(ResolvedModel(folder, "wrong", "local"), Settings(device="cpu")),
+    ],
+)
+def test_a_folder_of_sound_files_with_wrong_content_is_said_in_one_sentence(saved, tmp_path, name, wrong, load):
+    folder = shutil.copytree(saved, tmp_path / "wrong")
+    before = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**before, **wrong} if name == "config.json" else wrong))
+    with pytest.raises(UserError, match="could not be loaded"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    ],
+)
+def test_memory_that_runs_out_is_no_damaged_copy(saved, monkeypatch, error):
+    from transformers import AutoModelForCausalLM
+
+    def fails(*given, **more):
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fails)
+    with pytest.raises(type(error)):
+        LanguageModel.load(saved, id="large", device="cpu")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(llama):

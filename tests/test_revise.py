@@ -11,7 +11,7 @@ import torch
 from explorer import kernels
 from explorer.errors import UserError
 from explorer.frank_wolfe import hull_weights
-from explorer.records import Hull, Projection, RevisionConfig, Split, StepRule
+from explorer.records import Anchor, Hull, Projection, RevisionConfig, Split, StepRule
 from explorer.revise import RevisionObjective, evaluate, project, revise, revise_together
 from tests.test_model import QUESTION, plain_losses, relative
 
@@ -151,6 +151,17 @@ def test_the_hull_of_like_norm_keeps_to_rows_about_as_long(llama):
     _, split, _, whole, _ = setup(llama)
     free = next(revise(llama, whole, split))[0].vertices
     assert bool(((norms[list(free)] - own).abs() > 0.1 * own).any()), "the hull would make no difference here"
+
+
+def test_the_ban_takes_out_every_spelling_of_the_answers_tokens(llama):
+    raw = llama.tokenizer.get_vocab()
+    bare = next(text for text in raw if text.isalpha() and "Ġ" + text in raw)
+    _, _, _, objective, _ = setup(llama, ban_answer_tokens=True)
+    for text in (bare, "Ġ" + bare):
+        objective.anchor = Anchor(text=bare, token_ids=(raw["Ġ"], raw[text]), answer_span=(0, 2))
+        objective._allowed = None
+        banned = (~objective.allowed()).nonzero()[:, 0].tolist()
+        assert banned == sorted((raw[bare], raw["Ġ" + bare])), "the space alone gives nothing away"
 
 
 def test_a_ban_that_leaves_nothing_is_refused(llama):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -145,3 +147,51 @@ def test_a_hunt_draws_the_same_in_batches_also_after_a_stop(llama, tmp_path):
     assert hunt("batch") == plain
     assert hunt("stopped", upto=2) is None
     assert hunt("stopped") == plain
+
+
+def test_a_prompt_without_room_for_its_rollouts_cuts_off_no_neighbour(llama, tmp_path):
+    long = "Add " + " + ".join(["1"] * 40)
+    problems = [Problem(id=f"p{i}", question=text, answer="1") for i, text in enumerate(("1 + 1?", long, "What?"))]
+    sampling = SamplingConfig(n=2, max_new_tokens=llama.context_length - len(llama.prompt("1 + 1?").token_ids))
+    assert len(llama.prompt(long).token_ids) + 16 < llama.context_length
+    asked = {"problems": "x", "model": llama.info, "sampling": sampling, "config": RevisionConfig(), "failed": 0}
+    drawer = together(llama, problems, sampling)
+    list(Hunt(llama, problems, HuntConfig(**asked, engine="batch"), tmp_path, FakeJudge(), drawer=drawer).run())
+    results = {result.problem: result for result in read_results(tmp_path)}
+    assert "ask for at most" in results["p1"].error
+    for problem in (problems[0], problems[2]):
+        ids, seed = llama.prompt(problem.question).token_ids, results[problem.id].seed
+        expected = alone(llama, ids, sampling.model_copy(update={"seed": seed}))
+        found = load_run(tmp_path / folder_name(problem.id))[0].before
+        # A late token may differ by rounding; where a row ends by its limit does not.
+        assert [len(one.token_ids) for one in found] == [
+            len([token for token in row if token is not None]) for row in expected
+        ]
+
+
+def test_a_batchs_time_is_shared_by_its_tokens(llama, tmp_path, monkeypatch):
+    """Every pass takes a tenth of a second here, however fast it is: the one that waited for it owes the others."""
+    from explorer import together as module
+
+    plain, passes = module.draw, []
+    monkeypatch.setattr(module, "draw", lambda *given: time.sleep(0.1) or passes.append(1) or plain(*given))
+    monkeypatch.setattr(llama, "end_ids", frozenset())
+    problems = [Problem(id=f"p{i}", question=question, answer="1") for i, question in enumerate(QUESTIONS[:3])]
+    sampling = SamplingConfig(n=2, max_new_tokens=5)
+    config = {"problems": "x", "model": llama.info, "sampling": sampling, "config": RevisionConfig(), "failed": 0}
+    drawer = together(llama, problems, sampling)
+    list(Hunt(llama, problems, HuntConfig(**config, engine="batch"), tmp_path, FakeJudge(), drawer=drawer).run())
+    costs = [load_run(tmp_path / folder_name(one.id))[0].cost["rollouts"].seconds for one in problems]
+    assert len(passes) == 5
+    assert 0.5 / 3 <= min(costs) <= max(costs) < 2 * min(costs)
+
+
+def test_what_is_owed_in_a_batch_is_nothing_in_all(ending):
+    prompts = asked(ending)
+    rollouts = TogetherRollouts(ending, prompts)
+    tokens = [sum(map(len, rollouts.sample(*one))) for one in prompts]
+    owed = [rollouts.owed(*one) for one in prompts]
+    assert sum(owed) == pytest.approx(0, abs=1e-6)
+    assert owed[0] < 0 < min(owed[1:])
+    assert len(set(tokens)) > 1
+    assert rollouts.owed(*prompts[0]) == 0

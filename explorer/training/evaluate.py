@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 
 from explorer.errors import UserError
 from explorer.files import write_atomic
-from explorer.hunt import Hunt, HuntConfig, folder_name, read_results, together
+from explorer.hunt import Hunt, HuntConfig, folder_name, of_problems, read_results, together
 from explorer.hunting import own_device, sentence, share, soft_interrupt
 from explorer.model import LanguageModel
 from explorer.pipeline import load_model
@@ -252,7 +252,7 @@ def evaluate(
             tell(sentence(state), state.done / max(1, state.total))
     if state is None or state.done < state.total:
         raise KeyboardInterrupt
-    results = {result.problem: result for result in read_results(out)}
+    results = of_problems(read_results(out), found)
     if world > 1 and len(results) < len(found):  # another process is not done yet; the last one counts
         return [], {}
     tell("Unrelated questions", None)
@@ -277,8 +277,8 @@ def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
 
 def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[float]) -> Evaluation:
     """Count what lies in an evaluation's folder; `losses` are those of unrelated answers."""
-    results = {result.problem: result for result in read_results(out)}
-    judged = [results[problem.id] for problem in problems if not results[problem.id].error]
+    results = of_problems(read_results(out), problems)
+    judged = [results[problem.id] for problem in problems if results[problem.id].before.n]
     n = config.sampling.n
     texts = [texts_of(out / folder_name(result.problem)) for result in judged]
     each = [max(1, one.rollouts) for one in texts]

@@ -20,7 +20,7 @@ from explorer.audit_verdict import Finding, audited_step, conclude
 from explorer.checked import checked
 from explorer.equations import find_equations
 from explorer.errors import UserError
-from explorer.export import rescued
+from explorer.export import rescued, right_as_a_whole
 from explorer.files import modified_ns
 from explorer.frank_wolfe import hull_weights
 from explorer.records import Continuation, FinishReason, Record, Start, Trace, Verdict
@@ -50,7 +50,8 @@ class TrainingTrace(Record):
     `completion_ids` are prefix and continuation without an end token; `finished` says that the model ended it itself,
     so that the end token belongs to it. `leak` is the weight on the answer's tokens in the revised prefix, the highest
     of its positions, 0..1; `log_p` the mean log-probability (nats per token) under the plain prompt; None where that
-    was not measured. `failed_ids` is the rollout that was revised, for pairs.
+    was not measured. `whole`: prefix and continuation are right as one text, not the continuation alone. `failed_ids`
+    is the rollout that was revised, for pairs.
     """
 
     origin: str
@@ -69,6 +70,7 @@ class TrainingTrace(Record):
     leak: float | None = None
     log_p: float | None = None
     false_equations: int = 0
+    whole: bool = True
     failed_ids: tuple[int, ...] = ()
     failed_finished: bool = True
     model_id: str = ""
@@ -77,7 +79,7 @@ class TrainingTrace(Record):
 
 
 class TraceFilter(Record):
-    """What a trace must be; the defaults leave out loops only.
+    """What a trace must be; the defaults leave out loops, and what is right in its continuation alone.
 
     `findings`: audits' conclusions that are let through; empty lets all through, also runs that were not audited.
     """
@@ -95,6 +97,8 @@ class TraceFilter(Record):
         mine = trace.origin == RESCUED
         if is_degenerate(trace.completion_ids):
             return "in a loop"
+        if not trace.whole:
+            return "its prefix answers otherwise"
         if mine and self.findings and trace.finding not in [finding.value for finding in self.findings]:
             return f"found “{trace.finding}”" if trace.finding else "not audited"
         if mine and self.max_leak is not None and (trace.leak is None or trace.leak > self.max_leak):
@@ -173,6 +177,7 @@ def candidates(trace: Trace, run: str = "") -> list[TrainingTrace]:
                 leak=leak(trace, item),
                 log_p=known.get(item.prefix_token_ids + item.token_ids),
                 false_equations=_false(item.prefix_text + item.text),
+                whole=right_as_a_whole(trace, item),
                 failed_ids=failed.token_ids,
                 failed_finished=failed.finish is FinishReason.STOP,
                 **common,

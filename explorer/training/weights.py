@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from explorer.errors import UserError
+from explorer.errors import UserError, no_memory
 from explorer.files import write_atomic
 from explorer.fingerprint import fingerprint
 from explorer.model import choose_device
@@ -56,9 +56,9 @@ class Trainee:
             self.tokenizer = AutoTokenizer.from_pretrained(
                 found.path, local_files_only=True, trust_remote_code=settings.allow_remote_code
             )
-        except torch.OutOfMemoryError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # each library has kinds of its own for a file that holds what it should not
+            if no_memory(error):
+                raise
             raise UserError(
                 f"The weights of {found.id} could not be loaded: use a causal language model saved as safetensors."
             ) from error

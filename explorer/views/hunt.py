@@ -14,7 +14,7 @@ from typing import Any
 
 from explorer.hunt import HuntConfig, ProblemResult, folder_name
 from explorer.hunt_request import HuntRequest
-from explorer.hunt_table import FamilySummary, Rate, summarise
+from explorer.hunt_table import FamilySummary, Rate, step_size, summarise, unusual
 from explorer.hunt_time import START_S, Speed, seconds_per_prompt
 from explorer.jobs import Job, JobState
 from explorer.problems import BadRow
@@ -271,7 +271,9 @@ def _settings(config: HuntConfig) -> str:
             f"{config.model.id} ({config.model.dtype})",
             f"N = {s.n}, temperature {s.temperature:g}, top-p {s.top_p:g}, at most {s.max_new_tokens} tokens, "
             f"seed {s.seed}",
-            f"{revised}: {cut}, K = {r.steps}, γ = {r.step_size:g}, λ = {r.away_weight:g}"
+            ", ".join(
+                [f"{revised}: {cut}", f"K = {r.steps}", f"γ = {step_size(r)}", f"λ = {r.away_weight:g}", *unusual(r)]
+            )
             if config.failed
             else "nothing revised",
             f"n = {config.samples} continuations from each start",
@@ -296,14 +298,15 @@ def _row(result: ProblemResult, findings: Mapping[str, str]) -> Payload:
         "zero_hit": result.zero_hit,
         "more": None if result.more is None else _count(result.more.correct, result.more.n),
         # Without a revision there are still its rollouts to see.
-        "run": None if result.error else best.run if best else folder_name(result.problem),
+        "run": None if not result.before.n else best.run if best else folder_name(result.problem),
         "stage": best is not None,
         "revised": arm(Start.REVISED),
         "projected": arm(Start.PROJECTED),
         "original": arm(Start.ORIGINAL),
         "rescued": result.zero_hit and bool(result.revised) and result.rescued(Start.REVISED),
         "finding": found[0] if len(set(found)) == 1 else "; ".join(dict.fromkeys(found)),
-        "error": result.error,
+        "error": "" if result.before.n else result.error,
+        "not_revised": result.error if result.before.n else "",
     }
 
 
