@@ -445,7 +445,11 @@ def test_password_and_token_are_nowhere(tmp_path_factory, tiny, listener):
         seen.append(caller.send(sample, first, session="mine"))
         assert b'"success":true' in seen[-1]
         step = caller.event("step")
-        seen.append(caller.send(step, step["first"], {}, session="mine"))
+        seen.append(caller.send(step, step["first"], {"run_id": "of another page"}, session="mine"))
+        assert b"reload the page" in seen[-1]
+        (name,) = [folder.name for folder in server.folders() if folder not in before]
+        seen.append(caller.send(step, step["first"], {"run_id": name}, session="mine"))
+        assert b"reload the page" not in seen[-1]
         packed = json.loads(caller.send(caller.event("pack"), [], session="mine"))["data"][0]["path"]
         archive = zipfile.ZipFile(io.BytesIO(caller.ask("GET", f"/gradio_api/file={packed}")[1]))
         seen += [archive.read(name) for name in archive.namelist()]

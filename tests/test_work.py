@@ -14,6 +14,7 @@ import torch
 
 from explorer import store
 from explorer.audit_controls import KINDS
+from explorer.errors import UserError
 from explorer.limits import Limits
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.settings import read_settings
@@ -348,12 +349,32 @@ def test_sessions_are_apart_and_forgotten(monkeypatch):
     one, two = sessions.of("a"), sessions.of("b")
     assert one is not two
     assert sessions.of("a") is one
-    sessions.leave("a")
-    assert one.stop.is_set()
-    assert sessions.of("a") is not one
     monkeypatch.setattr("explorer.ui.session.IDLE_LIMIT_S", -1)
     sessions.of("c")
     assert two.stop.is_set()
+
+
+def test_a_page_that_looks_closed_stops_and_finds_its_run_when_it_comes_back(work, session, monkeypatch):
+    monkeypatch.setattr("explorer.ui.session.AWAY", 2)
+    sessions = Sessions("default")
+    pages = [sessions.of(name) for name in "abcd"]
+    for name in "abc":
+        sessions.leave(name)
+    assert [page.stop.is_set() for page in pages] == [True, True, True, False]
+    assert [sessions.of(name) is page for name, page in zip("dcba", reversed(pages), strict=True)] == [
+        True,
+        True,
+        True,
+        False,
+    ], "the first to leave is forgotten"
+    sessions.leave("nobody")
+
+
+def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):
+    with pytest.raises(UserError, match="reload the page"):
+        session.need_shown("of-before")
+    session.run_id, session.run = "mine", object()
+    session.need_shown("mine")
 
 
 # -- runs from disk -----------------------------------------------------------------------------------

@@ -36,27 +36,29 @@ def taking_up(session) -> bool:
 def events(page: Page) -> None:
     """Step, play, pause, start over, which point is on screen, and UMAP's own view."""
 
-    def step(request: gr.Request, *settings):
+    def revise(evt: gr.EventData, request: gr.Request, settings: tuple, one: bool):
         session = page.session(request)
-        yield from page.run(
-            "revision", "step", session, lambda: page.work.revise(session, revision_of(settings), one=True)
-        )
 
-    def play(request: gr.Request, *settings):
-        session = page.session(request)
-        yield from page.run(
-            "revision", "play", session, lambda: page.work.revise(session, revision_of(settings), one=False)
-        )
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.revise(session, revision_of(settings), one)
 
-    def restart(request: gr.Request, *settings):
+        yield from page.run("revision", "step" if one else "play", session, action)
+
+    def step(evt: gr.EventData, request: gr.Request, *settings):
+        yield from revise(evt, request, settings, one=True)
+
+    def play(evt: gr.EventData, request: gr.Request, *settings):
+        yield from revise(evt, request, settings, one=False)
+
+    def restart(evt: gr.EventData, request: gr.Request, *settings):
         session = page.session(request)
-        return page.once(
-            "revision",
-            "restart",
-            session,
-            lambda: page.work.restart(session, revision_of(settings)),
-            taking_up(session),
-        )
+
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.restart(session, revision_of(settings))
+
+        return page.once("revision", "restart", session, action, taking_up(session))
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
