@@ -70,6 +70,17 @@ def test_a_recorded_run_plays_at_once_and_says_that_it_is_recorded(visit, server
         assert visitor.errors == []
 
 
+def test_a_browser_without_idle_callbacks_shows_every_view(chromium, server):
+    """Safari is one."""
+    context = chromium.new_context()
+    context.add_init_script("delete window.requestIdleCallback")
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.locator("#lr-rollouts .lr-card").first).to_be_attached()
+    expect(page.locator("#lr-compare")).to_contain_text("Unrevised prefix")
+    context.close()
+
+
 def test_every_recorded_run_opens_from_its_card(visit, server):
     with visit(server, mode="watch") as visitor:
         page = visitor.page
