@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -253,6 +254,19 @@ def test_without_any_model_a_run_says_why_it_cannot_run_live(visit, server):
         shows(page, RUNS[0].id)
         expect(page.locator("#lr-watch .lr-story")).to_contain_text("load it under")
         expect(page.get_by_role("button", name="Run it live")).to_have_attribute("aria-disabled", "true")
+
+
+def test_a_model_that_failed_is_tried_again(visit, tmp_path, tiny_folder):
+    """Until its folder is there; by “Load” with an empty box."""
+    with serving(tmp_path, "--model", str(tmp_path / "late")) as server, visit(server) as visitor:
+        page = visitor.page
+        head = page.locator(".lr-head-model")
+        expect(head).to_contain_text("tries again")
+        shutil.copytree(tiny_folder, tmp_path / "late")
+        page.get_by_role("button", name="Use another model").click()
+        page.get_by_role("button", name="Load", exact=True).click()
+        s.wait_for_model(page)
+        expect(head).not_to_contain_text("tries again")
 
 
 def test_the_tour_is_left_and_taken_up_again(visit, server):
