@@ -344,6 +344,41 @@ def test_continuing_is_from_the_step_on_screen(work, session):
     assert len(session.run.after) == 18, "the same step again replaces, it does not pile up"
 
 
+@pytest.mark.parametrize("verb", ["after", "curve"])
+@pytest.mark.parametrize("other", [{}, {"seed": 9}])
+def test_continuing_again_and_cancelling_at_once_loses_nothing(work, session, told, verb, other):
+    before, shown = session.run.trace(), (session.run_id, session.after_point, session.after_sampling)
+    session.point = 3
+    screens = work.guarded(session, verb, getattr(work, verb)(session, SAMPLING.model_copy(update=other)))
+    last = Screen()
+    for screen in screens:
+        session.stop.set()
+        last = merged(last, screen)
+    assert last.notice["text"].startswith("Stopped: what was continued before stands")
+    assert (session.run_id, session.after_point, session.after_sampling) == shown
+    assert session.run.trace().after == before.after == load_run(session.folder)[0].after
+    assert [arm["done"] for arm in last.compare["arms"]] == [3, 3, 3]
+
+
+def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, session, told):
+    before, name = session.run.trace(), session.run_id
+    screen = act(work, session, "after", work.after(session, SAMPLING.model_copy(update={"seed": 9})))
+    assert screen.notice["text"].endswith(f"the run {name} keeps them.")
+    assert session.run_id == screen.stage["run_id"] != name
+    assert load_run(work.runs_dir / name)[0].after == before.after
+    assert load_run(session.folder)[0].after_sampling.seed == 9
+    again = act(work, session, "after", work.after(session, SAMPLING.model_copy(update={"seed": 9, "n": 4})))
+    assert again.notice is None
+    assert again.stage["run_id"] == session.run_id
+
+
+def test_while_arms_are_drawn_anew_the_earlier_ones_are_not_counted(work, session, told):
+    screens = work.guarded(session, "after", work.after(session, SAMPLING))
+    first = next(screens)
+    assert [arm["done"] for arm in first.compare["arms"]] == [0, 0, 0]
+    assert [arm["done"] for arm in final(screens).compare["arms"]] == [3, 3, 3]
+
+
 def test_sessions_are_apart_and_forgotten(monkeypatch):
     sessions = Sessions("default")
     one, two = sessions.of("a"), sessions.of("b")

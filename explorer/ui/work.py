@@ -471,61 +471,91 @@ class Work:
 
     # -- after -------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _drawing_anew(self, session: Session, sampling: SamplingConfig, earlier: str) -> Iterator[dict[str, dict]]:
+        """What is drawn another way than what stands makes another run of it: the `earlier` one stays on disk as it is.
+        Where nothing came of it, all is as before. Afterwards `notice` in the dictionary is what there is to say."""
+        run, said, folder = session.run, {}, session.folder
+        was, shown = run.after_sampling, (session.after_point, session.after_sampling)
+        there, controls, alike = len(run.after), len(run.controls), run.stands_beside(sampling)
+        renamed = not alike and session.run_id == earlier
+        if renamed:
+            session.run_id, session.folder = new_run_id(run.trace()), None
+        try:
+            yield said
+        finally:
+            if run.after_sampling is was and (there or controls):
+                session.after_point, session.after_sampling = shown
+                if renamed:
+                    session.run_id, session.folder = earlier, folder
+                said["notice"] = info(
+                    "Stopped: what was continued before stands, and nothing is kept of what was begun."
+                )
+            elif not alike:
+                put_away = f"continuations of before ({there})" + (f" and controls ({controls})" if controls else "")
+                said["notice"] = info(
+                    f"Drawn with other settings, so {put_away} do not stand beside these: the run {earlier} keeps them."
+                )
+
     @lent
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
+        earlier = session.shown_id
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
-        session.after_point = point = max(0, min(session.point, len(run.steps)))
-        session.after_sampling = sampling
-        run.draw_anew(point, tuple(Start), sampling.n)
-        yield Screen(
-            compare=self.drawing.compare(session, "sampling"),
-            notice=None,
-            busy="after",
-            stage=self.drawing.stage(session),
-        )
-        drawn = 0.0
-        for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
-            if time.monotonic() - drawn >= REDRAW_S:
-                drawn = time.monotonic()
-                yield Screen(
-                    compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
-                )
+        with self._drawing_anew(session, sampling, earlier) as said:
+            session.after_point = point = max(0, min(session.point, len(run.steps)))
+            session.after_sampling = sampling
+            yield Screen(
+                compare=self.drawing.compare(session, "sampling"),
+                notice=None,
+                busy="after",
+                stage=self.drawing.stage(session),
+            )
+            drawn = 0.0
+            for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
+                if time.monotonic() - drawn >= REDRAW_S:
+                    drawn = time.monotonic()
+                    yield Screen(
+                        compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
+                    )
         unsaved = self._keep(session)
         stopped = session.stop.is_set()
         views = self.drawing.all(session) | {
             "compare": self.drawing.compare(session, "cancelled" if stopped else "done")
         }
-        yield Screen(**views, busy="", notice=unsaved)
+        yield Screen(**views, busy="", notice=unsaved or said.get("notice"))
 
     @lent
     def curve(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Continuations from up to six steps, the unrevised prefix (step 0) among them, at one budget: from which step
         on is the prompt solvable?"""
+        earlier = session.shown_id
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing to compare over steps yet.")
-        session.after_sampling = sampling
-        points = curve_steps(len(run.steps))
-        drawn = 0.0
-        for point in points:
-            run.draw_anew(point, (Start.REVISED,), sampling.n)
-            where = {"running": point, "planned": points, "sampling": sampling}
-            yield Screen(success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve")
-            for _, state in run.continue_from(
-                self.judge, point, sampling, (Start.REVISED,), cancelled=session.stop.is_set
-            ):
-                if time.monotonic() - drawn >= REDRAW_S:
-                    drawn = time.monotonic()
-                    done = len(state.rollouts)
-                    yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
-            if session.stop.is_set():
-                break
+        with self._drawing_anew(session, sampling, earlier) as said:
+            session.after_sampling = sampling
+            points = curve_steps(len(run.steps))
+            drawn = 0.0
+            for point in points:
+                where = {"running": point, "planned": points, "sampling": sampling}
+                yield Screen(
+                    success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve"
+                )
+                for _, state in run.continue_from(
+                    self.judge, point, sampling, (Start.REVISED,), cancelled=session.stop.is_set
+                ):
+                    if time.monotonic() - drawn >= REDRAW_S:
+                        drawn = time.monotonic()
+                        done = len(state.rollouts)
+                        yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
+                if session.stop.is_set():
+                    break
         state = "cancelled" if session.stop.is_set() else "idle"
         views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
-        yield Screen(**views, busy="", notice=self._keep(session))
+        yield Screen(**views, busy="", notice=self._keep(session) or said.get("notice"))
 
     @lent
     def decoy(self, session: Session, target: str | None = None) -> Iterator[Screen]:
