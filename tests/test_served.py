@@ -299,6 +299,17 @@ def test_garbage_to_every_event_costs_a_sentence(server, caller):
     assert "Traceback" not in log_of(server, since)
 
 
+def test_a_number_beyond_its_field_is_named(caller):
+    sample = caller.event("sample")
+    for kind, value, says in (
+        ("number", -1, b"Seed can't be -1: choose 0 or more."),
+        ("slider", 10**400, b"Rollouts N can't be 10000000000000000000: choose 1 to "),
+    ):
+        i = sample["kinds"].index(kind)
+        answer = caller.send(sample, [*sample["first"][:i], value, *sample["first"][i + 1 :]], None)
+        assert says in answer, answer
+
+
 @pytest.mark.parametrize(
     "body",
     [
