@@ -126,6 +126,22 @@ def test_other_settings_wait_for_a_new_start_and_say_so(work, session):
     assert load_run(work.runs_dir / before)[0].config.away_weight == CONFIG.away_weight
 
 
+def test_what_the_address_names_is_on_disk(work, session):
+    revised(work, session)
+    for name, action in (
+        ("restart", lambda: work.restart(session, CONFIG)),
+        ("split", lambda: work.cut(session, session.chosen, 4, "custom", CONFIG)),
+        ("pick", lambda: work.pick(session, 0, CONFIG)),
+    ):
+        screen = act(work, session, name, action())
+        trace, embeddings = load_run(work.runs_dir / screen.stage["run_id"])
+        assert list(trace.split.prefix_token_ids) == screen.stage["prefix"]
+        assert len(embeddings) == 1
+        act(work, session, "step", work.revise(session, CONFIG, one=True))
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    assert load_run(work.runs_dir / session.run_id)[0].split == session.run.split
+
+
 def test_more_steps_are_no_other_settings(work, session):
     revised(work, session)
     more = CONFIG.model_copy(update={"steps": 5})

@@ -197,7 +197,6 @@ class Work:
                         tokens_per_second=round(state.tokens / max(state.seconds, 1e-6), 1),
                     )
                 )
-        unsaved = self._keep(session)
         stopped = session.stop.is_set() and len(run.before) < sampling.n
         failed = [index for index, rollout in enumerate(run.before) if rollout.verdict is not Verdict.CORRECT]
         notice = None
@@ -209,6 +208,7 @@ class Work:
             self._choose(session, best_failed(run.before, run.model.pieces))
             if session.cut is not None:  # None: even the longest is too short to cut in two
                 self._restart(session, config)
+        unsaved = self._keep(session)
         views = self.drawing.all(session) | {
             "rollouts": self.drawing.rollouts(session, "cancelled" if stopped else "done")
         }
@@ -376,9 +376,11 @@ class Work:
         session.cut = best_preset(session.presets)
 
     def _split(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
-        """Lay the chosen split; an earlier revision stays on disk under its own name."""
+        """Lay the chosen split, on disk too, since the address names it; an earlier revision stays there under its own
+        name."""
         self._restart(session, config)
-        yield Screen(**self.drawing.all(session), notice=None)
+        unsaved = self._keep(session)
+        yield Screen(**self.drawing.all(session), notice=unsaved)
 
     # -- revision ----------------------------------------------------------------------------------
 
@@ -386,8 +388,7 @@ class Work:
     def restart(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Forget the steps and begin again from the prefix, with the settings as they stand now."""
         yield from self._take_up(session)
-        self._restart(session, config)
-        yield Screen(**self.drawing.all(session), notice=None)
+        yield from self._split(session, config)
 
     @lent
     def revise(self, session: Session, config: RevisionConfig, one: bool) -> Iterator[Screen]:
@@ -429,6 +430,8 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
+        if session.folder is None:  # just taken up: the address names it from now on
+            self._keep(session)
         steps = len(run.steps)
         trajectory = run.trajectory()
         vertices = sorted({vertex for step in run.steps for vertex in step.vertices})
