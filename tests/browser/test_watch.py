@@ -237,6 +237,29 @@ def test_a_run_dropped_on_the_page_opens(visit, server, tmp_path):
         assert len(server.folders()) >= 1
 
 
+def test_what_is_brought_is_to_be_seen_until_it_is_read(visit, server, tmp_path):
+    archive = zip_run(RUNS[-1].folder, {}, tmp_path / "large-run.zip")
+    with visit(server, mode="watch") as visitor:
+        page = visitor.page
+        shows(page, RUNS[0].id)
+        box = page.locator("#lr-open-file")
+        expect(box).to_be_hidden()
+        uploads, asked = [], []
+        page.route("**/upload?*", lambda route: uploads.append(route))
+        page.route("**/run/predict*", lambda route: asked.append(route))
+        box.locator("input[type=file]").set_input_files(archive)
+        expect(box).to_contain_text("Uploading")
+        expect(box).to_contain_text("large-run.zip")
+        expect(box).to_be_visible()
+        uploads[0].continue_()
+        expect(box).to_contain_text("KB")  # on its way through Python
+        expect(box).to_be_visible()
+        for route in asked:
+            route.continue_()
+        expect(s.notice(page, "watch")).to_contain_text("The run is open")
+        expect(box).to_be_hidden()
+
+
 def test_what_is_no_run_is_refused_in_a_sentence(visit, server, tmp_path):
     (tmp_path / "trace.json").write_text('{"schema_version": 1, "problem": "<img src=x onerror=alert(1)>"}')
     with visit(server, mode="watch") as visitor:
