@@ -168,9 +168,22 @@ class Form {
     if (this.start.getAttribute("aria-disabled") || !this.plan) return;
     const values = this.values();
     setAttr(this.start, "aria-disabled", "true");
+    this.begun = this.plan.hunt;
+    this.refused = false;
     this.trigger("begin", { values, hunt: this.plan.hunt });
-    this.body.open = false;
     document.dispatchEvent(new CustomEvent("lr-hunt-begun", { detail: { hunt: this.plan.hunt } }));
+  }
+
+  /** Another look at the hunts has come: the form folds once what it began is there; until then it may have been refused. */
+  seen(shown) {
+    if (!this.begun) return;
+    if (shown === this.begun) {
+      this.begun = null;
+      this.body.open = false;
+    } else if (!this.refused) {
+      this.refused = true;
+      this.#ask(true);
+    }
   }
 
   /** The first values, and the sets on offer. */
@@ -243,6 +256,7 @@ export function mount({ element, props, trigger, watch }) {
     // With hunts there, what they found comes first.
     if (event.detail.hunts && !view.settled) view.body.open = false;
     view.settled = true;
+    view.seen(event.detail.shown);
   };
   document.addEventListener("lr-hunt-seen", settled);
   const leave = onHuntMode(() => view.enter());
