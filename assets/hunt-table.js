@@ -1,7 +1,7 @@
 // What a hunt found: a sentence, difficulty by family, and a row for each prompt that opens its run on the stage.
 // Payload: see explorer/views/hunt.py. What it does not do: count or judge; Python does.
 
-import { el, interval, perFrame, percent, rateBar, setAttr, setText, shorten, uid } from "./tokens.js";
+import { el, interval, nextTurn, perFrame, percent, rateBar, setAttr, setText, shorten, uid } from "./tokens.js";
 import { passCurve } from "./hunt-curve.js";
 import { shownTable } from "./hunt.js";
 import { setMode } from "./watch.js";
@@ -208,7 +208,7 @@ class Table {
 
   #open(row) {
     if (!row.run) return;
-    this.trigger("open", { hunt: this.value.hunt, run: row.run });
+    this.trigger("open", { hunt: this.value.hunt, run: row.run, turn: nextTurn() });
     // A prompt that was never revised has rollouts to see, and no movement.
     setMode(row.stage ? "watch" : "make");
     scrollTo({ top: 0 });

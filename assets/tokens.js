@@ -28,6 +28,14 @@ export function setAttr(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
+let turn = 0;
+
+/** Counts what a person chooses on this page (a run, a rollout, a cut) as it is sent to Python: it may arrive out of order. */
+export function nextTurn() {
+  turn += 1;
+  return turn;
+}
+
 let lastId = 0;
 /** An id that is unique on the page, for aria-labelledby and the like. */
 export function uid(prefix) {

@@ -4,7 +4,7 @@
 
 import { copyLink, keepAddress } from "./address.js";
 import { dropZone } from "./drop.js";
-import { badge, el, interval, perFrame, plural, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
+import { badge, el, interval, nextTurn, perFrame, plural, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
 
 const OPEN_INPUT = "#lr-open-file input[type=file]";
 const STORED = "lr-mode";
@@ -142,7 +142,7 @@ class Gallery {
         this.render(this.value);
       }, WAIT_MS);
     }
-    this.trigger("open", { id });
+    this.trigger("open", { id, turn: nextTurn() });
     this.render(this.value);
   }
 
@@ -392,7 +392,7 @@ function toWatch() {
 
 /**
  * Gradio calls this once per component. `props.value`: null or {runs, current, story}.
- * Emits 'open' {id} and 'live' {run_id}. Listens to the document event "lr-set-mode" {mode}.
+ * Emits 'open' {id, turn} and 'live' {run_id}. Listens to the document event "lr-set-mode" {mode}.
  */
 export function mount({ element, props, trigger, watch }) {
   if (!document.body.dataset.lrMode) setMode(remembered() ?? "watch");

@@ -43,7 +43,8 @@ class Session:
     presets: tuple[SplitPoint, ...] = ()
     refusals: int = 0
     point: int = 0
-    # The turns of the newest word of a point, and of the newest choice of a rollout or a cut: what comes late is older.
+    # The turns of the newest word of a point, and of the newest choice of a run, a rollout or a cut: what comes late is
+    # older.
     point_turn: int = 0
     choice_turn: int = 0
     joint: dict | None = None

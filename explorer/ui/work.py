@@ -42,8 +42,8 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
-# What lays the revision anew, and is done before long.
-CHOICES = ("pick", "split")
+# What puts another run on the screen or lays the revision anew, and is done before long.
+CHOICES = ("open", "against", "pick", "split")
 # A chat template may name the day: a prompt of another one can be a little longer.
 SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
@@ -72,8 +72,8 @@ class Work:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
-        A `choice` (of a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a newer
-        one is there.
+        A `choice` (of a run, a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a
+        newer one is there.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.

@@ -94,6 +94,15 @@ def test_every_recorded_run_opens_from_its_card(visit, server):
         assert visitor.errors == []
 
 
+def test_of_two_quick_clicks_in_the_gallery_the_second_counts(visit, server):
+    with visit(server, mode="watch") as visitor:
+        page = visitor.page
+        shows(page, RUNS[0].id)
+        cards(page).evaluate_all("(all) => [1, 2, 3].forEach((i) => all[i].click())")
+        shows(page, RUNS[3].id)
+        expect(cards(page).nth(3)).to_have_attribute("aria-current", "true")
+
+
 def test_the_keyboard_plays_steps_and_jumps(visit, server):
     with visit(server, mode="watch", reduced_motion="reduce") as visitor:
         page = visitor.page

@@ -71,10 +71,13 @@ def events(page: Page) -> None:
         return gr.skip() if stage is SAME else stage
 
     def against(evt: gr.EventData, request: gr.Request):
-        session, run_id = page.session(request), evt._data.get("id")
-        return page.once(
-            "revision", "against", session, lambda: page.work.against(session, run_id and str(run_id)), on_model=False
-        )
+        session, data = page.session(request), evt._data
+        run_id = data.get("id")
+
+        def action():
+            return page.work.against(session, run_id and str(run_id))
+
+        return page.once("revision", "against", session, action, on_model=False, choice=data.get("turn"))
 
     def joint(request: gr.Request):
         session = page.session(request)
@@ -92,7 +95,7 @@ def events(page: Page) -> None:
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
     page.revision.steps.input(plan, page.revision.steps, page.stage, trigger_mode="always_last", **quick)
-    page.duel.against(against, None, page.outputs("revision"), **quick)
+    page.duel.against(against, None, page.outputs("revision"), trigger_mode="multiple", **quick)
     page.stage.pause(page.stop, **quick)
     # Each word counts: Gradio would drop one that is said while the one before is on its way.
     page.stage.point(point, None, None, trigger_mode="multiple", **quick)

@@ -40,6 +40,11 @@ def greet(page: Page, session: Session) -> None:
             component.value = value
 
 
+def show(page: Page, session: Session, run_id: str, turn: int | None) -> dict:
+    """Open a run that somebody chose; of choices that come while one is answered the newest counts."""
+    return page.once("watch", "open", session, lambda: page.work.open(session, run_id), on_model=False, choice=turn)
+
+
 def events(page: Page, demo: gr.Blocks) -> None:
     """Opening, running live, the first screen.
 
@@ -47,8 +52,8 @@ def events(page: Page, demo: gr.Blocks) -> None:
     """
 
     def open_(evt: gr.EventData, request: gr.Request):
-        session, run_id = page.session(request), str(evt._data.get("id", ""))
-        return page.once("watch", "open", session, lambda: page.work.open(session, run_id), on_model=False)
+        session, data = page.session(request), evt._data
+        return show(page, session, str(data.get("id", "")), data.get("turn"))
 
     def live(request: gr.Request):
         session = page.session(request)
@@ -73,7 +78,7 @@ def events(page: Page, demo: gr.Blocks) -> None:
 
     outputs = page.outputs("watch")
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    page.watch.open(open_, None, outputs, **quick)
+    page.watch.open(open_, None, outputs, trigger_mode="multiple", **quick)
     page.bring.upload(bring, page.bring, [*outputs, page.bring], **quick | reading(page.bring))
     demo.load(first, None, outputs, **quick)
     page.watch.live(
