@@ -2,7 +2,7 @@
 // the run on the stage. Payload: see explorer/views/watch.py. Also starts what belongs to the page as a whole: its address (address.js)
 // and dropping a run on it (drop.js). What it does not do: show the run itself; the stage does.
 
-import { copyLink, keepAddress } from "./address.js";
+import { copyLink, keepAddress, opened } from "./address.js";
 import { dropZone } from "./drop.js";
 import { badge, el, interval, nextTurn, perFrame, plural, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
 
@@ -45,6 +45,14 @@ function remembered() {
   } catch {
     return null;
   }
+}
+
+/** As it was last in this tab; but who follows a link to a run or to the tour wants to see that. On a reload it is merely what stood there. */
+function firstMode() {
+  const last = remembered() ?? "watch";
+  const linked = opened.run || new URLSearchParams(location.search).has("tour");
+  const followed = performance.getEntriesByType("navigation")[0]?.type === "navigate";
+  return linked && followed && ["hunt", "train"].includes(last) ? "watch" : last;
 }
 
 class Switch {
@@ -395,7 +403,7 @@ function toWatch() {
  * Emits 'open' {id, turn} and 'live' {run_id}. Listens to the document event "lr-set-mode" {mode}.
  */
 export function mount({ element, props, trigger, watch }) {
-  if (!document.body.dataset.lrMode) setMode(remembered() ?? "watch");
+  if (!document.body.dataset.lrMode) setMode(firstMode());
   const view = new Watch(element.querySelector(".lr-root") ?? element, trigger);
   takeDown?.();
   const asked = (event) => setMode(event.detail?.mode);

@@ -136,6 +136,19 @@ def test_a_link_shows_the_same_run_step_and_position(visit, server):
         page.wait_for_function(f"() => {s.STAGE}.point() === 5 && {s.STAGE}.stage.selected === 2")
 
 
+@pytest.mark.parametrize("asked", [{"run": RUNS[1].id}, {"tour": 1}])
+def test_a_link_beats_the_mode_of_before_and_a_reload_does_not(visit, server, asked):
+    with visit(server, mode="hunt") as visitor:
+        page = visitor.page
+        body = page.locator("body")
+        expect(body).to_have_attribute("data-lr-mode", "hunt")
+        page.goto(at(server, **asked))
+        expect(body).to_have_attribute("data-lr-mode", "watch")
+        expect(page.locator("#lr-stage .lr-s-status" if "run" in asked else ".lr-tour-count")).to_be_visible()
+        page.reload()
+        expect(body).to_have_attribute("data-lr-mode", "hunt")
+
+
 def test_the_address_follows_a_scrub_and_fetches_neither_page_nor_icon(visit, server):
     with visit(server, mode="watch", reduced_motion="reduce") as visitor:
         page = visitor.page
