@@ -299,6 +299,18 @@ def test_garbage_to_every_event_costs_a_sentence(server, caller):
     assert "Traceback" not in log_of(server, since)
 
 
+def test_a_download_that_fails_hands_over_no_earlier_file(server, caller):
+    gone = server.runs / "soon-gone"
+    shutil.copytree(RECORDED, gone)
+    (opens,) = [event for event in caller.events() if event["on"] == ["open"] and event["labels"] == ["Recorded runs"]]
+    caller.send(opens, [], {"id": gone.name}, session="home")
+    packed = [json.loads(caller.send(caller.event("pack"), [], session="home"))["data"]]
+    shutil.rmtree(gone)
+    packed.append(json.loads(caller.send(caller.event("pack"), [], session="home"))["data"])
+    assert packed[0][0]["path"].endswith("soon-gone.zip")
+    assert (packed[1][0], packed[1][1]["kind"]) == (None, "warning")
+
+
 def test_a_number_beyond_its_field_is_named(caller):
     sample = caller.event("sample")
     for kind, value, says in (

@@ -100,7 +100,8 @@ def events(page: Page) -> None:
         try:
             name, parent = page.trainings.after.pair(training)
         except Exception as error:
-            return gr.skip(), warning(describe(error)), gr.skip()
+            # What stood in the box would be loaded next; empty it is the model that is here.
+            return "", warning(describe(error)), gr.skip()
         said = "The trained model is being loaded, and its parent stays a click away; what runs from now on runs on it."
         if data.get("side") == "parent":
             name, said = parent, "The parent is being loaded: the line at the top says when it is there."
