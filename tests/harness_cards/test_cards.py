@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from explorer.statistics import wilson_interval
+from explorer.views.success import percent, spread
 from tests.chromium import launched
 
 from . import payloads as p
@@ -296,3 +298,16 @@ def test_empty_states_say_what_to_do(opened):
         page = opened(view, None)
         assert page.locator(".lr-empty").is_visible()
         assert "yet" in page.locator(".lr-empty").text_content()
+
+
+def test_small_rates_read_alike_in_python_and_in_the_browser(opened):
+    page = opened("rollouts", p.rollouts())
+    pairs = [wilson_interval(k, n) for n in (8, 400, 1024, 100_000) for k in (0, 1, n // 2, n - 1, n)]
+    there = page.evaluate(
+        "async (pairs) => { const m = await import('../../assets/tokens.js');"
+        " return pairs.map((pair) => [m.interval(pair), m.percent(pair[0]), m.percent(pair[1])]); }",
+        pairs,
+    )
+    assert there == [[spread({"interval": pair}), percent(pair[0]), percent(pair[1])] for pair in pairs]
+    assert there[10][0] == "0–0.4\u202f%"
+    assert there[14][0] == "99.6–100\u202f%"
