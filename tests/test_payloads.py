@@ -428,6 +428,8 @@ def test_every_claim_of_a_rescue_comes_with_a_doubt():
 def test_intervals_decide_between_apart_and_overlapping():
     """5 of 8 against 0 of 8: 0.3057 is below 0.3244, so no claim; 6 of 8: 0.4093 is above."""
     assert "overlap" in rescue_sentence(arms((5, 8), (1, 8), (0, 8)), 1)["caveat"]
+    assert "after 1 step 5 of 8" in rescue_sentence(arms((5, 8), (1, 8), (0, 8)), 1)["sentence"]
+    assert "after 1 step none" in rescue_sentence(arms((0, 8), (1, 8), (0, 8)), 1)["sentence"]
     assert "apart" in rescue_sentence(arms((6, 8), (1, 8), (0, 8)), 1)["caveat"]
 
 

@@ -382,11 +382,12 @@ def rescue_sentence(arms: Sequence[Payload], point: int, decoy: Payload | None =
             "caveat": "Take some steps first to see a revision.",
         }
     rescued = revised["correct"] > 0
+    taken = "1 step" if point == 1 else f"{point} steps"
     exposed = decoy is not None and exposes(decoy, revised)
     sentence = (
-        f"{'Rescue in doubt' if exposed else 'Rescued'}: after {point} steps {rate(revised)} continuations are correct"
+        f"{'Rescue in doubt' if exposed else 'Rescued'}: after {taken} {rate(revised)} continuations are correct"
         if rescued
-        else f"Not rescued: after {point} steps none of {revised['done']} continuations is correct"
+        else f"Not rescued: after {taken} none of {revised['done']} continuations is correct"
     )
     if original["done"]:
         sentence += f"; the unrevised prefix reaches {rate(original)}"
