@@ -110,10 +110,12 @@ def events(page: Page) -> None:
     # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
     page.train_form.plan(plan, None, page.train_form, trigger_mode="multiple", **quick)
     page.train_form.begin(begin, None, screen, **quick)
+    # Each is sent: one that Gradio dropped, since another is under way, would leave its button at “Weighing…”.
     page.train_form.weigh(
         weigh,
         None,
         [page.train_form, notice],
+        trigger_mode="multiple",
         concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
