@@ -148,7 +148,6 @@ class Form {
       setAttr(this.named, "placeholder", example);
     }
     this.skip.checked = false;
-    if (kind === "file:" && !this.brought) this.file.focus();
   }
 
   #openFile() {

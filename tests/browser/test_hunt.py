@@ -77,7 +77,10 @@ def small(page):
 
 
 def choose(page, file):
-    page.locator("#lr-hunt-form").get_by_label("Problem set").select_option("file:")
+    sets = page.locator("#lr-hunt-form").get_by_label("Problem set")
+    sets.focus()
+    sets.select_option("file:")
+    expect(sets).to_be_focused()  # who goes through the list by keyboard is not thrown out of it
     with page.expect_file_chooser() as chooser:
         page.locator("#lr-hunt-form").get_by_role("button", name="Choose a file…").click()
     chooser.value.set_files(file)
