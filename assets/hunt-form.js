@@ -48,7 +48,7 @@ const GROUPS = [
     ["failed", "Failed rollouts revised", "Of each zero-hit prompt, the most promising first; 0 only looks for them.", "number", { min: 0, max: 64 }],
     ["split", "Where the prefix ends", "What stands before is revised, what follows is pushed away.", "select", {}],
     ["steps", "K, steps", "How many Frank-Wolfe steps each prefix takes.", "number", { min: 1, max: 200 }],
-    ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.001, max: 1, step: 0.01 }],
+    ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.01, max: 1, step: 0.01 }],
     ["away_weight", "λ, away weight", "How hard the failed continuation pushes; 0 looks at the gold answer only.", "number", { min: 0, max: 10, step: 0.05 }],
     ["hull", "Hull", "Which tokens a place may be pulled to.", "select", {}],
     ["connector", "Words before the answer", "Such as “The answer is ”; empty puts the answer where the failed text goes on.", "text", { maxlength: 80 }],
