@@ -5,7 +5,7 @@
 import { badge, el, inlineToken, plural, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
 
 const TAIL = 36; // common tokens shown before the parting; the rest folds
-const NAMES = { revised: "Revised", projected: "Projected", original: "Original" };
+const NAMES = { revised: "Revised", projected: "Projected", original: "Unrevised" };
 const PREFIXES = {
   revised: "The prefix moved in embedding space; its nearest tokens are shown",
   projected: "The moved prefix, turned back into real tokens",

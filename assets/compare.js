@@ -6,7 +6,7 @@ import { el, interval, number, perFrame, plural, rateAxis, rateBar, samplingText
 import { SideBySide } from "./compare-texts.js";
 
 const BUSY = new Set(["sampling", "judging"]);
-const NAMES = { revised: "Revised", projected: "Projected", original: "Original" };
+const NAMES = { revised: "Revised", projected: "Projected", original: "Unrevised" };
 
 /** {wait: 2, hmm: 1} → 3 */
 function total(markers) {

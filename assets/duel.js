@@ -3,7 +3,7 @@
 // Value: null | {options: [{id, label, group}], against, titles: [A, B] | null, rows: [{label, a, b, differs, kind, why}],
 // same_problem, notes}. Event: "against" {id}, id null to close. What it does not do: compare anything; Python does (views/duel.py).
 
-import { el, plural, setText, uid } from "./tokens.js";
+import { el, nextTurn, plural, setText, uid } from "./tokens.js";
 import { hint, hintBox } from "./stage/dom.js";
 import { lockstep } from "./stage/lockstep.js";
 
@@ -51,7 +51,7 @@ class Duel {
     // It names the run that is compared: another one as soon as that is there, which Python may refuse.
     this.select.value = against ?? "";
     if (id === (against ?? null)) return;
-    this.trigger("against", { id });
+    this.trigger("against", { id, turn: nextTurn() });
   }
 
   update(value) {

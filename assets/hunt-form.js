@@ -48,7 +48,7 @@ const GROUPS = [
     ["failed", "Failed rollouts revised", "Of each zero-hit prompt, the most promising first; 0 only looks for them.", "number", { min: 0, max: 64 }],
     ["split", "Where the prefix ends", "What stands before is revised, what follows is pushed away.", "select", {}],
     ["steps", "K, steps", "How many Frank-Wolfe steps each prefix takes.", "number", { min: 1, max: 200 }],
-    ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.001, max: 1, step: 0.01 }],
+    ["step_size", "γ, step size", "About 0.05 keeps text fluent; 0.2 makes it gibberish.", "number", { min: 0.01, max: 1, step: 0.01 }],
     ["away_weight", "λ, away weight", "How hard the failed continuation pushes; 0 looks at the gold answer only.", "number", { min: 0, max: 10, step: 0.05 }],
     ["hull", "Hull", "Which tokens a place may be pulled to.", "select", {}],
     ["connector", "Words before the answer", "Such as “The answer is ”; empty puts the answer where the failed text goes on.", "text", { maxlength: 80 }],
@@ -148,7 +148,6 @@ class Form {
       setAttr(this.named, "placeholder", example);
     }
     this.skip.checked = false;
-    if (kind === "file:" && !this.brought) this.file.focus();
   }
 
   #openFile() {
@@ -168,9 +167,22 @@ class Form {
     if (this.start.getAttribute("aria-disabled") || !this.plan) return;
     const values = this.values();
     setAttr(this.start, "aria-disabled", "true");
+    this.begun = this.plan.hunt;
+    this.refused = false;
     this.trigger("begin", { values, hunt: this.plan.hunt });
-    this.body.open = false;
     document.dispatchEvent(new CustomEvent("lr-hunt-begun", { detail: { hunt: this.plan.hunt } }));
+  }
+
+  /** Another look at the hunts has come: the form folds once what it began is there; until then it may have been refused. */
+  seen(shown) {
+    if (!this.begun) return;
+    if (shown === this.begun) {
+      this.begun = null;
+      this.body.open = false;
+    } else if (!this.refused) {
+      this.refused = true;
+      this.#ask(true);
+    }
   }
 
   /** The first values, and the sets on offer. */
@@ -243,6 +255,7 @@ export function mount({ element, props, trigger, watch }) {
     // With hunts there, what they found comes first.
     if (event.detail.hunts && !view.settled) view.body.open = false;
     view.settled = true;
+    view.seen(event.detail.shown);
   };
   document.addEventListener("lr-hunt-seen", settled);
   const leave = onHuntMode(() => view.enter());

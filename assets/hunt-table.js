@@ -1,7 +1,7 @@
 // What a hunt found: a sentence, difficulty by family, and a row for each prompt that opens its run on the stage.
 // Payload: see explorer/views/hunt.py. What it does not do: count or judge; Python does.
 
-import { el, interval, perFrame, percent, rateBar, setAttr, setText, shorten, uid } from "./tokens.js";
+import { el, interval, nextTurn, perFrame, percent, rateBar, setAttr, setText, shorten, uid } from "./tokens.js";
 import { passCurve } from "./hunt-curve.js";
 import { shownTable } from "./hunt.js";
 import { setMode } from "./watch.js";
@@ -27,7 +27,7 @@ const FILTERS = [
   ["zero", "Zero-hit", (row) => row.zero_hit],
   ["rescued", "Rescued", (row) => row.rescued],
   ["later", (value) => `Hit only when drawn on to ${value.wide}`, (row) => row.zero_hit && row.more?.x > 0],
-  ["error", "Not tried", (row) => row.error],
+  ["error", "Not tried or not revised", (row) => row.error || row.not_revised],
 ];
 
 class Families {
@@ -193,7 +193,7 @@ class Table {
       const name = row.run
         ? el("button", { type: "button", class: "lr-button lr-link lr-hunt-open", title: "Open this run on the stage", data: { problem: row.problem }, text: row.problem, on: { click: () => this.#open(row) } })
         : el("strong", { text: row.problem });
-      return [name, el("span", { class: "lr-hunt-question", title: row.question, text: shorten(row.question, 110) }), row.error ? el("span", { class: "lr-hunt-error", text: `Not tried: ${row.error}` }) : null];
+      return [name, el("span", { class: "lr-hunt-question", title: row.question, text: shorten(row.question, 110) }), row.error || row.not_revised ? el("span", { class: "lr-hunt-error", text: row.error ? `Not tried: ${row.error}` : `Not revised: ${row.not_revised}` }) : null];
     }
     if (column.key === "finding") return row.finding ? [el("span", { "aria-hidden": "true", text: `${FINDINGS[row.finding] ?? "?"} ` }), row.finding] : ["–"];
     if (!column.count) return [row[column.key] || "–"];
@@ -208,7 +208,7 @@ class Table {
 
   #open(row) {
     if (!row.run) return;
-    this.trigger("open", { hunt: this.value.hunt, run: row.run });
+    this.trigger("open", { hunt: this.value.hunt, run: row.run, turn: nextTurn() });
     // A prompt that was never revised has rollouts to see, and no movement.
     setMode(row.stage ? "watch" : "make");
     scrollTo({ top: 0 });

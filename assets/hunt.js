@@ -105,7 +105,7 @@ class Hunt {
     const any = Boolean(value?.hunts.length);
     this.empty.hidden = any;
     this.body.hidden = !any;
-    if (value) document.dispatchEvent(new CustomEvent("lr-hunt-seen", { detail: { hunts: value.hunts.length } }));
+    if (value) document.dispatchEvent(new CustomEvent("lr-hunt-seen", { detail: { hunts: value.hunts.length, shown: value.shown } }));
     if (!any) return;
     const key = JSON.stringify(value.hunts);
     if (key !== this.key) {
@@ -176,7 +176,7 @@ class Hunt {
 /**
  * Gradio calls this once per component. `props.value`: null or {hunts, shown, job, progress, other, unfinished, mark, beat}.
  * Emits 'look' {hunt, mark}, 'act' {what, job, hunt, mark} and 'audit' {hunt, mark}. Tells the page how many hunts there are by the
- * document event "lr-hunt-seen" {hunts}.
+ * document event "lr-hunt-seen" {hunts, shown}.
  */
 export function mount({ element, props, trigger, watch }) {
   const view = new Hunt(element.querySelector(".lr-root") ?? element, trigger);

@@ -1,11 +1,10 @@
 // The rollouts view: head line with pass@N and its interval, cards that stream in token by token, then the split picker for the one that
 // is to be revised. Payload: see `mount`. What it does not do: decide verdicts, or sample; Python does.
 
-import { badge, el, interval, number, perFrame, percent, plural, rateAxis, rateBar, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
+import { badge, el, interval, nextTurn, number, perFrame, percent, plural, rateAxis, rateBar, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
 import { SplitPicker } from "./rollouts-split.js";
 
 const PAGE = 32; // cards shown before "show more"
-let turn = 0; // counts the choices sent to Python: they may arrive out of order
 const BUSY = new Set(["sampling", "judging"]);
 
 class Card {
@@ -141,8 +140,7 @@ class Rollouts {
   }
 
   #send(name, choice) {
-    turn += 1;
-    this.trigger(name, { ...choice, turn });
+    this.trigger(name, { ...choice, turn: nextTurn() });
   }
 
   #pick(index) {

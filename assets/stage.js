@@ -618,7 +618,7 @@ class Stage {
   #showHead(payload, S, planned) {
     const [word, kind] = STATUS[payload.status] ?? [payload.status || "Starting", "calm"];
     const name = payload.recorded ? `Recorded run · ${word.toLowerCase()}` : word;
-    const where = payload.status === "running" ? (S < planned ? `step ${S + 1} of ${planned}` : `after step ${S}`) : S === 0 ? `no step computed yet of ${planned}` : S === planned ? `all ${S} steps` : `after ${S} of ${planned} planned steps`;
+    const where = payload.status === "running" ? (S < planned ? `step ${S + 1} of ${planned}` : `after step ${S}`) : S === 0 ? `no step computed yet of ${planned}` : S > planned ? `${S} steps, ${S - planned} beyond the plan` : S === planned ? `all ${S} steps` : `after ${S} of ${planned} planned steps`;
     setText(this.pillSign, SIGN[kind]);
     setText(this.pillText, name);
     setAttr(this.pill, "data-kind", kind);

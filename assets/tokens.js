@@ -28,6 +28,14 @@ export function setAttr(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
+let turn = 0;
+
+/** Counts what a person chooses on this page (a run, a rollout, a cut) as it is sent to Python: it may arrive out of order. */
+export function nextTurn() {
+  turn += 1;
+  return turn;
+}
+
 let lastId = 0;
 /** An id that is unique on the page, for aria-labelledby and the like. */
 export function uid(prefix) {
@@ -160,9 +168,18 @@ export function setBadge(node, verdict, running = false, busy = true) {
 
 const THIN = "\u202f";
 
-/** 0.3241 → "32 %". */
+/** A share in whole per cent, with so many decimals that it reads 0 or 100 only where it is (explorer/views/success.py does the same). */
+function hundredths(x) {
+  const whole = Math.round(100 * x);
+  const rest = whole === 0 ? x : 1 - x;
+  if ((whole !== 0 && whole !== 100) || rest < 1e-8) return String(whole);
+  const scale = 10 ** Math.ceil(-Math.log10(100 * rest));
+  return String(Math.round(100 * x * scale) / scale);
+}
+
+/** 0.3241 → "32 %", 0.0037 → "0.4 %". */
 export function percent(x) {
-  return Number.isFinite(x) ? `${Math.round(100 * x)}${THIN}%` : "–";
+  return Number.isFinite(x) ? `${hundredths(x)}${THIN}%` : "–";
 }
 
 /** A short number: at most `digits` decimals, no trailing zeros. */
@@ -172,7 +189,7 @@ export function number(x, digits = 1) {
 
 /** [0, 0.324] → "0–32 %". */
 export function interval(pair) {
-  return pair ? `${Math.round(100 * pair[0])}–${percent(pair[1])}` : "–";
+  return pair ? `${hundredths(pair[0])}–${percent(pair[1])}` : "–";
 }
 
 /** "1 token", "2 tokens". */

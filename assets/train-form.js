@@ -53,7 +53,7 @@ const LOOK = [
   ["name", "Name", "Of its folder; empty names it by the time.", "text", { placeholder: "by the time" }],
 ];
 const MORE = [
-  ["temperature", "Temperature", "Of sampled completions.", "number", { min: 0.01, max: 5, step: 0.05 }],
+  ["temperature", "Temperature", "Of sampled completions.", "number", { min: 0.05, max: 5, step: 0.05 }],
   ["zvp_alpha", "α of RL-ZVP", "Groups of equal rewards teach as well, each token by its entropy; 0: they teach nothing.", "number", { min: 0, max: 10, step: 0.05 }, GROUPS],
   ["scale_rewards", "Advantages divided by", "The group’s deviation weighs hard prompts more.", "select", {}, GROUPS],
   ["sampler", "Sampled by", "The same model, another speed.", "select", {}, GROUPS],

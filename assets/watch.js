@@ -2,9 +2,9 @@
 // the run on the stage. Payload: see explorer/views/watch.py. Also starts what belongs to the page as a whole: its address (address.js)
 // and dropping a run on it (drop.js). What it does not do: show the run itself; the stage does.
 
-import { copyLink, keepAddress } from "./address.js";
+import { copyLink, keepAddress, opened } from "./address.js";
 import { dropZone } from "./drop.js";
-import { badge, el, interval, perFrame, plural, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
+import { badge, el, interval, nextTurn, perFrame, plural, samplingText, setAttr, setBadge, setText, shorten, TokenRun, uid, VERDICTS } from "./tokens.js";
 
 const OPEN_INPUT = "#lr-open-file input[type=file]";
 const STORED = "lr-mode";
@@ -45,6 +45,14 @@ function remembered() {
   } catch {
     return null;
   }
+}
+
+/** As it was last in this tab; but who follows a link to a run or to the tour wants to see that. On a reload it is merely what stood there. */
+function firstMode() {
+  const last = remembered() ?? "watch";
+  const linked = opened.run || new URLSearchParams(location.search).has("tour");
+  const followed = performance.getEntriesByType("navigation")[0]?.type === "navigate";
+  return linked && followed && ["hunt", "train"].includes(last) ? "watch" : last;
 }
 
 class Switch {
@@ -142,7 +150,7 @@ class Gallery {
         this.render(this.value);
       }, WAIT_MS);
     }
-    this.trigger("open", { id });
+    this.trigger("open", { id, turn: nextTurn() });
     this.render(this.value);
   }
 
@@ -392,10 +400,10 @@ function toWatch() {
 
 /**
  * Gradio calls this once per component. `props.value`: null or {runs, current, story}.
- * Emits 'open' {id} and 'live' {run_id}. Listens to the document event "lr-set-mode" {mode}.
+ * Emits 'open' {id, turn} and 'live' {run_id}. Listens to the document event "lr-set-mode" {mode}.
  */
 export function mount({ element, props, trigger, watch }) {
-  if (!document.body.dataset.lrMode) setMode(remembered() ?? "watch");
+  if (!document.body.dataset.lrMode) setMode(firstMode());
   const view = new Watch(element.querySelector(".lr-root") ?? element, trigger);
   takeDown?.();
   const asked = (event) => setMode(event.detail?.mode);

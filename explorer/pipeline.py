@@ -298,17 +298,15 @@ class Run:
             cancelled: true ends it; what had finished is kept.
 
         Yields:
-            (the arm, its sampling so far). `after` gains an arm's finished continuations when it ends or is left.
+            (the arm, its sampling so far). When an arm ends or is left, its finished continuations take the place of
+            those that it had at this point (`_take_in`).
         """
         if self.split is None or self.config is None:
             raise UserError("Nothing is split yet: choose a failed rollout and where its prefix ends.")
         point = len(self.steps) if point is None else point
         if not 0 <= point < len(self.embeddings):
             raise UserError(f"There is no step {point}: choose one of 0 to {len(self.embeddings) - 1}.")
-        sampling = sampling or self.sampling
-        room = self.model.context_length - len(self.prompt.token_ids) - len(self.split.prefix_token_ids)
-        sampling = sampling.model_copy(update={"max_new_tokens": max(1, min(sampling.max_new_tokens, room))})
-        self._after_settings(sampling)
+        sampling = self._fitted(sampling or self.sampling)
         revised = self.embeddings[point].to(self.model.device)
         projected = tuple(project(self.model, revised, self.config).tolist())
         for start in starts:
@@ -330,41 +328,48 @@ class Run:
                 ):
                     yield start, state
             finally:
-                self.after.extend(
+                drawn = [
                     Continuation(
                         **dict(rollout), step=point, start=start, prefix_token_ids=ids, prefix_text=prefix_text
                     )
                     for rollout in state.finished()
-                )
+                ]
+                self._take_in(point, start, sampling, drawn)
                 self.add_cost("after", state.seconds, state.forward_tokens)
             if cancelled():
                 return
 
-    def _after_settings(self, sampling: SamplingConfig) -> None:
-        """Continuations drawn another way (but for how many) can't stand beside new ones: they are dropped."""
-        if self.after_sampling is not None and self.after_sampling != sampling.model_copy(
-            update={"n": self.after_sampling.n}
-        ):
-            self.after.clear()
-            self.controls.clear()
-            self.leaks = None
-        self.after_sampling = sampling
+    def _fitted(self, sampling: SamplingConfig) -> SamplingConfig:
+        """As long as the context allows after the prefix."""
+        room = self.model.context_length - len(self.prompt.token_ids) - len(self.split.prefix_token_ids)
+        return sampling.model_copy(update={"max_new_tokens": max(1, min(sampling.max_new_tokens, room))})
 
-    def draw_anew(self, point: int, starts: tuple[Start, ...], n: int) -> None:
-        """Leave out what was continued from a step, to be drawn anew; with another number of revised continuations
-        also the controls and leaks there, whose budgets and counts speak of the old ones.
+    def stands_beside(self, sampling: SamplingConfig) -> bool:
+        """Whether continuations drawn so can stand beside those that the run has: drawn alike but for how many."""
+        old = self.after_sampling
+        if old is None or not (self.after or self.controls):
+            return True
+        return old == self._fitted(sampling).model_copy(update={"n": old.n})
 
-        Args:
-            point: index into the trajectory.
-            starts: which arms.
-            n: how many will be drawn of each.
+    def _take_in(self, point: int, start: Start, sampling: SamplingConfig, drawn: list[Continuation]) -> None:
+        """Keep an arm's continuations in place of its earlier ones; what has no place beside them is dropped: with
+        another number of revised ones the controls and leaks at that step, whose budgets and counts speak of the old
+        ones, and all that was drawn another way.
+
+        Of an arm that was left halfway nothing is kept where that would cost more than it gave.
         """
-        revised = [item for item in self.after if (item.step, item.start) == (point, Start.REVISED)]
-        if Start.REVISED in starts and len(revised) != n:
+        earlier = [item for item in self.after if (item.step, item.start) == (point, start)]
+        alike = self.stands_beside(sampling)
+        if len(drawn) < sampling.n and not (alike and drawn and len(drawn) >= len(earlier)):
+            return
+        if not alike:
+            self.after, self.controls, self.leaks = [], [], None
+        elif start is Start.REVISED and len(earlier) != len(drawn):
             self.controls = [control for control in self.controls if control.step != point]
             if self.leaks is not None and self.leaks.step == point:
                 self.leaks = None
-        self.after = [item for item in self.after if item.step != point or item.start not in starts]
+        self.after = [item for item in self.after if (item.step, item.start) != (point, start)] + drawn
+        self.after_sampling = sampling
 
     # -- the record --------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ def test_a_public_page_starts_nothing(hunts, tmp_path):
     assert hunts.jobs.list() == []
     plan = hunts.plan({**SMALL, "problems": "bank"}, "default")
     assert "-m explorer hunt" in plan["command"], "the command can still be read"
+    assert "machine of your own" in plan["blocked"]
 
 
 @pytest.fixture

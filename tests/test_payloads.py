@@ -172,10 +172,24 @@ def test_rollouts_that_are_done(trace):
     assert value["rollouts"][1]["tokens"] == [HOSTILE[i] for i in range(7, 12)]
     assert value["problem"]["question"] == "What is <b>1</b> + 1?"
     assert (value["summary"]["n"], value["summary"]["correct"], value["summary"]["zero_hit"]) == (4, 1, False)
-    assert value["split"] == {"rollout": 1, "m": 2, "c": 3, "name": "fixed", "why": "Two."}
+    assert value["split"] == {"rollout": 1, "m": 2, "c": 2, "name": "fixed", "why": "Two."}
     assert value["presets"]["rollout"] == 1
     assert [(p["name"], p["m"]) for p in value["presets"]["points"]] == [("fixed", 2), ("first-error", None)]
     assert all(p["label"] and p["label"] != p["name"] for p in value["presets"]["points"])
+
+
+def test_what_a_cut_pushes_away_ends_at_the_limit(trace):
+    def scored(trace, rollout, m):
+        value = rollouts_payload(trace, text_of, state="done", split=SplitPoint("custom", m, ""), split_rollout=rollout)
+        return value["split"]["c"]
+
+    assert scored(trace, 1, 3) == 2, "to the end of it"
+    assert scored(trace, 2, 5) == 25
+    short = trace.model_copy(update={"config": trace.config.model_copy(update={"max_continuation_tokens": 8})})
+    assert scored(short, 2, 5) == 8
+    assert scored(short, 2, 25) == 5
+    long = trace.model_copy(update={"before": (rollout([22] * 100),), "split": None, "config": None})
+    assert scored(long, 0, 10) == 64, "before anything is laid the default holds"
 
 
 def test_zero_hit_is_said_of_finished_rollouts_only(trace):
@@ -414,6 +428,8 @@ def test_every_claim_of_a_rescue_comes_with_a_doubt():
 def test_intervals_decide_between_apart_and_overlapping():
     """5 of 8 against 0 of 8: 0.3057 is below 0.3244, so no claim; 6 of 8: 0.4093 is above."""
     assert "overlap" in rescue_sentence(arms((5, 8), (1, 8), (0, 8)), 1)["caveat"]
+    assert "after 1 step 5 of 8" in rescue_sentence(arms((5, 8), (1, 8), (0, 8)), 1)["sentence"]
+    assert "after 1 step none" in rescue_sentence(arms((0, 8), (1, 8), (0, 8)), 1)["sentence"]
     assert "apart" in rescue_sentence(arms((6, 8), (1, 8), (0, 8)), 1)["caveat"]
 
 

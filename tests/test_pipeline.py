@@ -331,7 +331,6 @@ def test_controls_end_with_the_draws_that_they_were_compared_with(llama):
 
     def compared(sampling):
         for point in (2, 4):
-            run.draw_anew(point, tuple(Start), sampling.n)
             for _ in run.continue_from(FakeJudge(), point, sampling):
                 pass
         for point in (2, 4):
@@ -339,17 +338,19 @@ def test_controls_end_with_the_draws_that_they_were_compared_with(llama):
         run.leaks = leaks(run, 4)
 
     compared(few)
-    run.draw_anew(4, tuple(Start), 2)  # the same again: the very same draws
-    for _ in run.continue_from(FakeJudge(), 4, few):
+    for _ in run.continue_from(FakeJudge(), 4, few):  # the same again: the very same draws
+        pass
+    assert len(run.after) == 12
+    assert [control.step for control in run.controls] == [2, 4]
+    more = few.model_copy(update={"n": 5})
+    for _ in run.continue_from(FakeJudge(), 4, more, (Start.PROJECTED,)):
         pass
     assert [control.step for control in run.controls] == [2, 4]
-    run.draw_anew(4, (Start.PROJECTED,), 5)
-    assert {c.start for c in run.after if c.step == 4} == {Start.REVISED, Start.ORIGINAL}
-    assert [control.step for control in run.controls] == [2, 4]
-    run.draw_anew(4, tuple(Start), 3)
+    for _ in run.continue_from(FakeJudge(), 4, more, (Start.REVISED,)):
+        pass
     assert [control.step for control in run.controls] == [2]
     assert run.leaks is None
-    assert {c.step for c in run.after} == {2}
+    assert [sum((c.step, c.start) == (4, start) for c in run.after) for start in Start] == [5, 5, 2]
 
     compared(few)
     cooler = few.model_copy(update={"temperature": 0.5})
@@ -357,6 +358,24 @@ def test_controls_end_with_the_draws_that_they_were_compared_with(llama):
         pass
     assert run.controls == []
     assert run.leaks is None
+
+
+@pytest.mark.parametrize("other", [{}, {"n": 9}, {"temperature": 0.5}])
+def test_what_was_continued_stands_until_as_much_is_drawn_anew(llama, other):
+    run = told(llama)
+    list(other_control(run, FakeJudge(), "fresh", 4, SAMPLING))
+    before = run.trace()
+    sampling = SAMPLING.model_copy(update=other)
+    for _ in run.continue_from(FakeJudge(), 4, sampling, cancelled=lambda: True):
+        pass
+    run.continue_from(FakeJudge(), 4, sampling).close()
+    after = run.trace()
+    assert (after.after, after.controls, after.after_sampling) == (before.after, before.controls, before.after_sampling)
+    for _ in run.continue_from(FakeJudge(), 4, sampling, (Start.REVISED,)):
+        pass
+    drawn = [c for c in run.after if c.start is Start.REVISED]
+    assert len(drawn) == sampling.n
+    assert (len(run.after) > len(drawn)) == ("temperature" not in other)
 
 
 def test_one_model_or_two():

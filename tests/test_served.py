@@ -299,6 +299,29 @@ def test_garbage_to_every_event_costs_a_sentence(server, caller):
     assert "Traceback" not in log_of(server, since)
 
 
+def test_a_download_that_fails_hands_over_no_earlier_file(server, caller):
+    gone = server.runs / "soon-gone"
+    shutil.copytree(RECORDED, gone)
+    (opens,) = [event for event in caller.events() if event["on"] == ["open"] and event["labels"] == ["Recorded runs"]]
+    caller.send(opens, [], {"id": gone.name}, session="home")
+    packed = [json.loads(caller.send(caller.event("pack"), [], session="home"))["data"]]
+    shutil.rmtree(gone)
+    packed.append(json.loads(caller.send(caller.event("pack"), [], session="home"))["data"])
+    assert packed[0][0]["path"].endswith("soon-gone.zip")
+    assert (packed[1][0], packed[1][1]["kind"]) == (None, "warning")
+
+
+def test_a_number_beyond_its_field_is_named(caller):
+    sample = caller.event("sample")
+    for kind, value, says in (
+        ("number", -1, b"Seed can't be -1: choose 0 or more."),
+        ("slider", 10**400, b"Rollouts N can't be 10000000000000000000: choose 1 to "),
+    ):
+        i = sample["kinds"].index(kind)
+        answer = caller.send(sample, [*sample["first"][:i], value, *sample["first"][i + 1 :]], None)
+        assert says in answer, answer
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -445,7 +468,11 @@ def test_password_and_token_are_nowhere(tmp_path_factory, tiny, listener):
         seen.append(caller.send(sample, first, session="mine"))
         assert b'"success":true' in seen[-1]
         step = caller.event("step")
-        seen.append(caller.send(step, step["first"], {}, session="mine"))
+        seen.append(caller.send(step, step["first"], {"run_id": "of another page"}, session="mine"))
+        assert b"reload the page" in seen[-1]
+        (name,) = [folder.name for folder in server.folders() if folder not in before]
+        seen.append(caller.send(step, step["first"], {"run_id": name}, session="mine"))
+        assert b"reload the page" not in seen[-1]
         packed = json.loads(caller.send(caller.event("pack"), [], session="mine"))["data"][0]["path"]
         archive = zipfile.ZipFile(io.BytesIO(caller.ask("GET", f"/gradio_api/file={packed}")[1]))
         seen += [archive.read(name) for name in archive.namelist()]

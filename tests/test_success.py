@@ -125,7 +125,22 @@ def test_sentence_names_loops_and_unequal_samples():
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.005, "1\u202f%"), (0.0049, "0\u202f%"), (0.125, "13\u202f%"), (1, "100\u202f%")]
+    ("share", "text"),
+    [
+        (0.005, "1"),
+        (0.0049, "0.5"),
+        (0.0037, "0.4"),
+        (0.0025, "0.3"),
+        (0.00042, "0.04"),
+        (0.125, "13"),
+        (0.996, "99.6"),
+        (0.9951, "99.5"),
+        (0.99993, "99.993"),
+        (0, "0"),
+        (1e-18, "0"),
+        (1 - 1e-16, "100"),
+        (1, "100"),
+    ],
 )
-def test_percent_rounds_as_the_browser_does(share, text):
-    assert percent(share) == text
+def test_percent_rounds_as_the_browser_does_and_is_no_certainty_where_there_is_none(share, text):
+    assert percent(share) == f"{text}\u202f%"

@@ -187,6 +187,14 @@ def test_settings_of_the_ablations():
     assert (rows["Toward weight"][0], rows["Answer ban"][0]) == ("2", "on")
 
 
+@pytest.mark.parametrize(
+    ("planned", "says"), [(9, "4 of 9 planned"), (4, "4 of 4 planned"), (3, "4, 1 beyond the plan")]
+)
+def test_steps_beyond_the_plan_are_called_that(planned, says):
+    rows = {row[0]: row[1] for row in settings_explained(trace(config=RevisionConfig(steps=planned)))}
+    assert rows["Steps K"] == says
+
+
 def test_settings_before_a_split_are_those_of_sampling():
     names = [row[0] for row in settings_explained(trace(split=None, sampling=SamplingConfig(n=3)))]
     assert names == ["Rollouts N", "Temperature", "Top-p", "Longest rollout", "Seed"]

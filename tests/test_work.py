@@ -14,6 +14,7 @@ import torch
 
 from explorer import store
 from explorer.audit_controls import KINDS
+from explorer.errors import UserError
 from explorer.limits import Limits
 from explorer.records import Problem, RevisionConfig, RunStatus, SamplingConfig, Start, Verdict
 from explorer.settings import read_settings
@@ -123,6 +124,22 @@ def test_other_settings_wait_for_a_new_start_and_say_so(work, session):
     assert session.run.config.away_weight == 1.0
     assert session.run_id != before, "the earlier revision keeps its folder"
     assert load_run(work.runs_dir / before)[0].config.away_weight == CONFIG.away_weight
+
+
+def test_what_the_address_names_is_on_disk(work, session):
+    revised(work, session)
+    for name, action in (
+        ("restart", lambda: work.restart(session, CONFIG)),
+        ("split", lambda: work.cut(session, session.chosen, 4, "custom", CONFIG)),
+        ("pick", lambda: work.pick(session, 0, CONFIG)),
+    ):
+        screen = act(work, session, name, action())
+        trace, embeddings = load_run(work.runs_dir / screen.stage["run_id"])
+        assert list(trace.split.prefix_token_ids) == screen.stage["prefix"]
+        assert len(embeddings) == 1
+        act(work, session, "step", work.revise(session, CONFIG, one=True))
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    assert load_run(work.runs_dir / session.run_id)[0].split == session.run.split
 
 
 def test_more_steps_are_no_other_settings(work, session):
@@ -343,17 +360,72 @@ def test_continuing_is_from_the_step_on_screen(work, session):
     assert len(session.run.after) == 18, "the same step again replaces, it does not pile up"
 
 
+@pytest.mark.parametrize("verb", ["after", "curve"])
+@pytest.mark.parametrize("other", [{}, {"seed": 9}])
+def test_continuing_again_and_cancelling_at_once_loses_nothing(work, session, told, verb, other):
+    before, shown = session.run.trace(), (session.run_id, session.after_point, session.after_sampling)
+    session.point = 3
+    screens = work.guarded(session, verb, getattr(work, verb)(session, SAMPLING.model_copy(update=other)))
+    last = Screen()
+    for screen in screens:
+        session.stop.set()
+        last = merged(last, screen)
+    assert last.notice["text"].startswith("Stopped: what was continued before stands")
+    assert (session.run_id, session.after_point, session.after_sampling) == shown
+    assert session.run.trace().after == before.after == load_run(session.folder)[0].after
+    assert [arm["done"] for arm in last.compare["arms"]] == [3, 3, 3]
+
+
+def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, session, told):
+    before, name = session.run.trace(), session.run_id
+    screen = act(work, session, "after", work.after(session, SAMPLING.model_copy(update={"seed": 9})))
+    assert screen.notice["text"].endswith(f"the run {name} keeps them.")
+    assert session.run_id == screen.stage["run_id"] != name
+    assert load_run(work.runs_dir / name)[0].after == before.after
+    assert load_run(session.folder)[0].after_sampling.seed == 9
+    again = act(work, session, "after", work.after(session, SAMPLING.model_copy(update={"seed": 9, "n": 4})))
+    assert again.notice is None
+    assert again.stage["run_id"] == session.run_id
+
+
+def test_while_arms_are_drawn_anew_the_earlier_ones_are_not_counted(work, session, told):
+    screens = work.guarded(session, "after", work.after(session, SAMPLING))
+    first = next(screens)
+    assert [arm["done"] for arm in first.compare["arms"]] == [0, 0, 0]
+    assert [arm["done"] for arm in final(screens).compare["arms"]] == [3, 3, 3]
+
+
 def test_sessions_are_apart_and_forgotten(monkeypatch):
     sessions = Sessions("default")
     one, two = sessions.of("a"), sessions.of("b")
     assert one is not two
     assert sessions.of("a") is one
-    sessions.leave("a")
-    assert one.stop.is_set()
-    assert sessions.of("a") is not one
     monkeypatch.setattr("explorer.ui.session.IDLE_LIMIT_S", -1)
     sessions.of("c")
     assert two.stop.is_set()
+
+
+def test_a_page_that_looks_closed_stops_and_finds_its_run_when_it_comes_back(work, session, monkeypatch):
+    monkeypatch.setattr("explorer.ui.session.AWAY", 2)
+    sessions = Sessions("default")
+    pages = [sessions.of(name) for name in "abcd"]
+    for name in "abc":
+        sessions.leave(name)
+    assert [page.stop.is_set() for page in pages] == [True, True, True, False]
+    assert [sessions.of(name) is page for name, page in zip("dcba", reversed(pages), strict=True)] == [
+        True,
+        True,
+        True,
+        False,
+    ], "the first to leave is forgotten"
+    sessions.leave("nobody")
+
+
+def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):
+    with pytest.raises(UserError, match="reload the page"):
+        session.need_shown("of-before")
+    session.run_id, session.run = "mine", object()
+    session.need_shown("mine")
 
 
 # -- runs from disk -----------------------------------------------------------------------------------

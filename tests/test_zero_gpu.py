@@ -221,3 +221,29 @@ def test_models_are_loaded_by_one_thread_that_stays(model_folder, tmp_path, monk
     assert len(threads) == 2
     assert len(set(threads)) == 1
     assert threads[0].is_alive()
+
+
+def test_a_page_that_comes_anew_tries_a_failed_model_again_but_not_at_once(model_folder, tmp_path, monkeypatch):
+    host = ModelHost(Settings(model=str(model_folder), cache_dir=tmp_path, offline=True))
+    tried = []
+
+    def loading(*_):
+        tried.append(1)
+        raise UserError("Not here.")
+
+    def settled():
+        until = time.monotonic() + LIMIT_S
+        while host.loading("one").state == "loading":
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return len(tried)
+
+    monkeypatch.setattr("explorer.ui.models.load_model", loading)
+    host.again("one")
+    assert tried == [], "nobody has asked for it yet"
+    assert settled() == 1
+    host.again("one")
+    assert settled() == 1
+    monkeypatch.setattr("explorer.ui.models.AGAIN_S", 0.0)
+    host.again("one")
+    assert settled() == 2

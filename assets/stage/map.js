@@ -345,7 +345,7 @@ export class MapView {
     const around = Math.max(0, 1 - (j + f));
     const ring = (M > 128 ? 2 : 3.6) + (M > 128 ? 1.6 : 3) * around;
     ctx.globalAlpha = Math.max(0.55, crowd);
-    ctx.strokeStyle = c.originalFill;
+    ctx.strokeStyle = c.original;
     ctx.lineWidth = M > 128 ? 1 : 1.6;
     ctx.beginPath();
     for (let t = 0; t < M; t++) {
@@ -432,7 +432,7 @@ export class MapView {
     ctx.arc(X(0, t), Y(0, t), 5 + 5 * Math.max(0, 1 - (j + f)), 0, 2 * Math.PI);
     ctx.fillStyle = c.surface;
     ctx.fill();
-    ctx.strokeStyle = c.originalFill;
+    ctx.strokeStyle = c.original;
     ctx.lineWidth = 2.6;
     ctx.stroke();
     const x = at[2 * t];

@@ -8,7 +8,7 @@ export function palette(el) {
   const style = getComputedStyle(el);
   const out = {};
   for (const name of NAMES) out[name.replace(/-(\w)/g, (_, c) => c.toUpperCase())] = style.getPropertyValue(`--lr-${name}`).trim();
-  for (const name of ["cloud", "original-fill", "vertex-fill"]) {
+  for (const name of ["cloud", "vertex-fill"]) {
     out[name.replace(/-(\w)/g, (_, c) => c.toUpperCase())] = style.getPropertyValue(`--lr-stage-${name}`).trim();
   }
   out.cloudAlpha = parseFloat(style.getPropertyValue("--lr-stage-cloud-alpha")) || 0.3;

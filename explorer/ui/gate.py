@@ -40,6 +40,8 @@ class Gate(gr.Blocks):
         able = block_fn.fn is not None and all(map(_possible, block_fn.inputs, inputs))
         if not able:
             raise _said(STRANGE)
+        if beyond := next(filter(None, map(_beyond, block_fn.inputs, inputs)), ""):
+            raise _said(beyond)
         try:
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except OSError as error:  # the disk, under an uploaded file
@@ -73,6 +75,19 @@ def _possible(block: gr.blocks.Block, value: Any) -> bool:
     if isinstance(block, gr.Dropdown) and not block.multiselect:
         return not isinstance(value, list)
     return value is not None or not isinstance(block, gr.UploadButton)
+
+
+def _beyond(block: gr.blocks.Block, value: Any) -> str:
+    """What is wrong with a number that somebody typed; empty where nothing is."""
+    if not isinstance(block, gr.Number | gr.Slider) or type(value) not in (int, float):
+        return ""
+    least, most = block.minimum, block.maximum
+    if (least is None or value >= least) and (most is None or value <= most):
+        return ""
+    allowed = (
+        f"{least:g} or more" if most is None else f"{most:g} or less" if least is None else f"{least:g} to {most:g}"
+    )
+    return f"{block.label} can't be {str(value)[:20]}: choose {allowed}."
 
 
 def _said(sentence: str) -> gr.Error:

@@ -82,7 +82,7 @@ class Hunts:
             speed, measured_on = self._speed(model_name)
         except Exception as error:
             return plan_payload(ticket=ticket, error=describe(error))
-        return plan_payload(
+        plan = plan_payload(
             request,
             ticket=ticket,
             hunt=folder.name,
@@ -93,6 +93,11 @@ class Hunts:
             speed=speed,
             measured_on=measured_on,
         )
+        try:  # whatever else there is to say: what a visitor can do is take the command
+            self.host.settings.need_private("start hunts")
+        except UserError as error:
+            plan["blocked"] = describe(error)
+        return plan
 
     def start(self, values: Values, model_name: str, name: str = "") -> str:
         """Begin a hunt under the name that its plan gave it; returns the name. Raises `UserError`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Models kept in memory at once: the default and one that somebody brought.
 KEEP = 2
+# A page that comes anew tries a failed model again, but for one that was tried within so many seconds.
+AGAIN_S = 20.0
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Loading:
     progress: float | None = None
     message: str = "Waiting to load."
     model: LanguageModel | None = None
+    failed_at: float = 0.0
     map_job: MapJob | None = None
     map_key: str | None = None
     map_error: str = ""
@@ -64,6 +68,14 @@ class ModelHost:
                     self._loader.start()
             self._known.move_to_end(name)
             return entry
+
+    def again(self, name: str) -> None:
+        """Try a model once more that failed, unless that was just now: a page is reloaded more often than a network
+        comes back."""
+        with self._lock:
+            entry = self._known.get(name)
+        if entry is not None and entry.state == "failed" and time.monotonic() - entry.failed_at > AGAIN_S:
+            self.request(name)
 
     def loading(self, name: str) -> Loading:
         """Where a model stands; asks for it if nobody has."""
@@ -101,7 +113,8 @@ class ModelHost:
             entry.model = load_model(self.settings, name, progress)
             entry.state, entry.progress, entry.message = "ready", 1.0, ""
         except BaseException as error:
-            entry.state, entry.progress, entry.message = "failed", None, describe(error)
+            entry.progress, entry.message, entry.failed_at = None, describe(error), time.monotonic()
+            entry.state = "failed"  # last: who sees it may ask again at once
             return
         self._forget_old()
         self._begin_map(entry)

@@ -179,6 +179,9 @@ class Drawing:
         shown = self.shown(session)
         if shown is None or session.after_sampling is None or (state == "done" and not shown.trace.after):
             return None
+        arms = list(Start)
+        # While they are drawn anew, those whose turn has not come are not what will stand there.
+        drawn = arms[: arms.index(running) if running else 0] if state == "sampling" else arms
         return compare_payload(
             shown.trace,
             shown.token_text,
@@ -186,7 +189,9 @@ class Drawing:
             state=state,
             point=session.after_point,
             sampling=session.after_sampling,
-            continuations=[item for item in shown.trace.after if item.step == session.after_point],
+            continuations=[
+                item for item in shown.trace.after if item.step == session.after_point and item.start in drawn
+            ],
             running=running,
             drafts=drafts,
             drafted=drafted,

@@ -21,6 +21,9 @@ from explorer.ui.library import Opened
 # A page that was left without a goodbye is forgotten after this long; its runs stay on disk. One that rests says every
 # so often that it is still there (`app.build`).
 IDLE_LIMIT_S = 2 * 3600
+# Gradio's page opens its heartbeat once: when a machine slept or a proxy dropped what was idle, it looks closed and
+# still stands there, with its run on the screen. So many of those that left last are kept for their return.
+AWAY = 8
 
 
 @dataclass
@@ -40,7 +43,8 @@ class Session:
     presets: tuple[SplitPoint, ...] = ()
     refusals: int = 0
     point: int = 0
-    # The turns of the newest word of a point, and of the newest choice of a rollout or a cut: what comes late is older.
+    # The turns of the newest word of a point, and of the newest choice of a run, a rollout or a cut: what comes late is
+    # older.
     point_turn: int = 0
     choice_turn: int = 0
     joint: dict | None = None
@@ -61,6 +65,8 @@ class Session:
     running: Start | str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)
+    # When it said goodbye; None once it is heard of again.
+    left: float | None = None
 
     @property
     def shown_id(self) -> str:
@@ -68,6 +74,14 @@ class Session:
         if self.run is not None:
             return self.run_id
         return self.opened.id if self.opened else ""
+
+    def need_shown(self, run_id: object) -> None:
+        """Raises `UserError` where the page shows another run than this session: one that was away for too long is met
+        by a fresh session, as after a restart of the app."""
+        if run_id != self.shown_id:
+            raise UserError(
+                "This page was away for too long and its run was put away here: reload the page to go on with it."
+            )
 
     def need_run(self) -> Run:
         """The run, or a sentence that says what comes first."""
@@ -98,7 +112,7 @@ class Sessions:
             if session is None:
                 session = self._sessions[key] = Session(key, self._default_model)
                 self._greet(session)
-            session.touched = now
+            session.touched, session.left = now, None
             return session
 
     def fresh(self) -> Session:
@@ -114,8 +128,14 @@ class Sessions:
                 session.stop.set()
 
     def leave(self, session_hash: str | None) -> None:
-        """A page was closed: its work stops, its memory is given back."""
+        """A page was closed, or looks so: its work stops. Its memory is given back when `AWAY` others have left since,
+        or as that of any page that rests."""
         with self._lock:
-            session = self._sessions.pop(session_hash or "local", None)
-        if session:
+            session = self._sessions.get(session_hash or "local")
+            if session is None:
+                return
             session.stop.set()
+            session.left = time.monotonic()
+            away = sorted((s.left, key) for key, s in self._sessions.items() if s.left is not None)
+            for _, key in away[:-AWAY]:
+                del self._sessions[key]

@@ -20,7 +20,9 @@ class View(gr.HTML):
     `later` waits until the browser has nothing better to do: it lies below what a person sees first."""
 
     def __init__(self, script: str, events: tuple[str, ...] = (), label: str = "", later: bool = False, **kwargs: Any):
-        begin = "((go) => requestIdleCallback(go, { timeout: 1500 }))" if later else "((go) => go())"
+        # Safari has no requestIdleCallback.
+        idle = "(window.requestIdleCallback ?? ((f) => setTimeout(f, 200)))"
+        begin = f"((go) => {idle}(go, {{ timeout: 1500 }}))" if later else "((go) => go())"
         # Gradio finds the names of custom events by looking for them, quoted, in js_on_load.
         names = ", ".join(f"'{name}'" for name in events)
         super().__init__(

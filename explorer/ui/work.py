@@ -42,8 +42,8 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
-# What lays the revision anew, and is done before long.
-CHOICES = ("pick", "split")
+# What puts another run on the screen or lays the revision anew, and is done before long.
+CHOICES = ("open", "against", "pick", "split")
 # A chat template may name the day: a prompt of another one can be a little longer.
 SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
@@ -72,8 +72,8 @@ class Work:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
-        A `choice` (of a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a newer
-        one is there.
+        A `choice` (of a run, a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a
+        newer one is there.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
@@ -197,7 +197,6 @@ class Work:
                         tokens_per_second=round(state.tokens / max(state.seconds, 1e-6), 1),
                     )
                 )
-        unsaved = self._keep(session)
         stopped = session.stop.is_set() and len(run.before) < sampling.n
         failed = [index for index, rollout in enumerate(run.before) if rollout.verdict is not Verdict.CORRECT]
         notice = None
@@ -209,6 +208,7 @@ class Work:
             self._choose(session, best_failed(run.before, run.model.pieces))
             if session.cut is not None:  # None: even the longest is too short to cut in two
                 self._restart(session, config)
+        unsaved = self._keep(session)
         views = self.drawing.all(session) | {
             "rollouts": self.drawing.rollouts(session, "cancelled" if stopped else "done")
         }
@@ -376,9 +376,11 @@ class Work:
         session.cut = best_preset(session.presets)
 
     def _split(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
-        """Lay the chosen split; an earlier revision stays on disk under its own name."""
+        """Lay the chosen split, on disk too, since the address names it; an earlier revision stays there under its own
+        name."""
         self._restart(session, config)
-        yield Screen(**self.drawing.all(session), notice=None)
+        unsaved = self._keep(session)
+        yield Screen(**self.drawing.all(session), notice=unsaved)
 
     # -- revision ----------------------------------------------------------------------------------
 
@@ -386,8 +388,7 @@ class Work:
     def restart(self, session: Session, config: RevisionConfig) -> Iterator[Screen]:
         """Forget the steps and begin again from the prefix, with the settings as they stand now."""
         yield from self._take_up(session)
-        self._restart(session, config)
-        yield Screen(**self.drawing.all(session), notice=None)
+        yield from self._split(session, config)
 
     @lent
     def revise(self, session: Session, config: RevisionConfig, one: bool) -> Iterator[Screen]:
@@ -429,6 +430,8 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
+        if session.folder is None:  # just taken up: the address names it from now on
+            self._keep(session)
         steps = len(run.steps)
         trajectory = run.trajectory()
         vertices = sorted({vertex for step in run.steps for vertex in step.vertices})
@@ -471,61 +474,91 @@ class Work:
 
     # -- after -------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _drawing_anew(self, session: Session, sampling: SamplingConfig, earlier: str) -> Iterator[dict[str, dict]]:
+        """What is drawn another way than what stands makes another run of it: the `earlier` one stays on disk as it is.
+        Where nothing came of it, all is as before. Afterwards `notice` in the dictionary is what there is to say."""
+        run, said, folder = session.run, {}, session.folder
+        was, shown = run.after_sampling, (session.after_point, session.after_sampling)
+        there, controls, alike = len(run.after), len(run.controls), run.stands_beside(sampling)
+        renamed = not alike and session.run_id == earlier
+        if renamed:
+            session.run_id, session.folder = new_run_id(run.trace()), None
+        try:
+            yield said
+        finally:
+            if run.after_sampling is was and (there or controls):
+                session.after_point, session.after_sampling = shown
+                if renamed:
+                    session.run_id, session.folder = earlier, folder
+                said["notice"] = info(
+                    "Stopped: what was continued before stands, and nothing is kept of what was begun."
+                )
+            elif not alike:
+                put_away = f"continuations of before ({there})" + (f" and controls ({controls})" if controls else "")
+                said["notice"] = info(
+                    f"Drawn with other settings, so {put_away} do not stand beside these: the run {earlier} keeps them."
+                )
+
     @lent
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
+        earlier = session.shown_id
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
-        session.after_point = point = max(0, min(session.point, len(run.steps)))
-        session.after_sampling = sampling
-        run.draw_anew(point, tuple(Start), sampling.n)
-        yield Screen(
-            compare=self.drawing.compare(session, "sampling"),
-            notice=None,
-            busy="after",
-            stage=self.drawing.stage(session),
-        )
-        drawn = 0.0
-        for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
-            if time.monotonic() - drawn >= REDRAW_S:
-                drawn = time.monotonic()
-                yield Screen(
-                    compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
-                )
+        with self._drawing_anew(session, sampling, earlier) as said:
+            session.after_point = point = max(0, min(session.point, len(run.steps)))
+            session.after_sampling = sampling
+            yield Screen(
+                compare=self.drawing.compare(session, "sampling"),
+                notice=None,
+                busy="after",
+                stage=self.drawing.stage(session),
+            )
+            drawn = 0.0
+            for start, state in run.continue_from(self.judge, point, sampling, cancelled=session.stop.is_set):
+                if time.monotonic() - drawn >= REDRAW_S:
+                    drawn = time.monotonic()
+                    yield Screen(
+                        compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
+                    )
         unsaved = self._keep(session)
         stopped = session.stop.is_set()
         views = self.drawing.all(session) | {
             "compare": self.drawing.compare(session, "cancelled" if stopped else "done")
         }
-        yield Screen(**views, busy="", notice=unsaved)
+        yield Screen(**views, busy="", notice=unsaved or said.get("notice"))
 
     @lent
     def curve(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Continuations from up to six steps, the unrevised prefix (step 0) among them, at one budget: from which step
         on is the prompt solvable?"""
+        earlier = session.shown_id
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing to compare over steps yet.")
-        session.after_sampling = sampling
-        points = curve_steps(len(run.steps))
-        drawn = 0.0
-        for point in points:
-            run.draw_anew(point, (Start.REVISED,), sampling.n)
-            where = {"running": point, "planned": points, "sampling": sampling}
-            yield Screen(success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve")
-            for _, state in run.continue_from(
-                self.judge, point, sampling, (Start.REVISED,), cancelled=session.stop.is_set
-            ):
-                if time.monotonic() - drawn >= REDRAW_S:
-                    drawn = time.monotonic()
-                    done = len(state.rollouts)
-                    yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
-            if session.stop.is_set():
-                break
+        with self._drawing_anew(session, sampling, earlier) as said:
+            session.after_sampling = sampling
+            points = curve_steps(len(run.steps))
+            drawn = 0.0
+            for point in points:
+                where = {"running": point, "planned": points, "sampling": sampling}
+                yield Screen(
+                    success=self.drawing.success(session, "sampling", done=0, **where), notice=None, busy="curve"
+                )
+                for _, state in run.continue_from(
+                    self.judge, point, sampling, (Start.REVISED,), cancelled=session.stop.is_set
+                ):
+                    if time.monotonic() - drawn >= REDRAW_S:
+                        drawn = time.monotonic()
+                        done = len(state.rollouts)
+                        yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
+                if session.stop.is_set():
+                    break
         state = "cancelled" if session.stop.is_set() else "idle"
         views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
-        yield Screen(**views, busy="", notice=self._keep(session))
+        yield Screen(**views, busy="", notice=self._keep(session) or said.get("notice"))
 
     @lent
     def decoy(self, session: Session, target: str | None = None) -> Iterator[Screen]:

@@ -13,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from explorer.records import Continuation, FinishReason, Rollout, SamplingConfig, Start, Trace, Verdict
+from explorer.records import (
+    Continuation,
+    FinishReason,
+    RevisionConfig,
+    Rollout,
+    SamplingConfig,
+    Start,
+    Trace,
+    Verdict,
+)
 from explorer.split import SplitPoint
 from explorer.statistics import apart, is_degenerate, reflection_markers, wilson_interval
 
@@ -95,11 +104,10 @@ def rollouts_payload(
         summary["zero_hit"] = summary["correct"] == 0
     chosen = None
     if split is not None and split_rollout is not None and split.m is not None:
-        length = len(trace.before[split_rollout].token_ids)
         chosen = {
             "rollout": split_rollout,
             "m": split.m,
-            "c": length - split.m,
+            "c": _scored(trace, split_rollout, split.m),
             "name": split.name,
             "why": split.why,
         }
@@ -122,6 +130,15 @@ def rollouts_payload(
             ],
         },
     }
+
+
+def _scored(trace: Trace, rollout: int, m: int) -> int:
+    """How many tokens are pushed away where a rollout is cut after `m`: counted where that split is laid."""
+    laid = trace.split
+    if laid is not None and (laid.rollout, len(laid.prefix_token_ids)) == (rollout, m):
+        return len(laid.continuation_token_ids)
+    most = (trace.config or RevisionConfig()).max_continuation_tokens
+    return min(len(trace.before[rollout].token_ids) - m, most)
 
 
 PRESET_LABELS = {
@@ -365,11 +382,12 @@ def rescue_sentence(arms: Sequence[Payload], point: int, decoy: Payload | None =
             "caveat": "Take some steps first to see a revision.",
         }
     rescued = revised["correct"] > 0
+    taken = "1 step" if point == 1 else f"{point} steps"
     exposed = decoy is not None and exposes(decoy, revised)
     sentence = (
-        f"{'Rescue in doubt' if exposed else 'Rescued'}: after {point} steps {rate(revised)} continuations are correct"
+        f"{'Rescue in doubt' if exposed else 'Rescued'}: after {taken} {rate(revised)} continuations are correct"
         if rescued
-        else f"Not rescued: after {point} steps none of {revised['done']} continuations is correct"
+        else f"Not rescued: after {taken} none of {revised['done']} continuations is correct"
     )
     if original["done"]:
         sentence += f"; the unrevised prefix reaches {rate(original)}"

@@ -9,6 +9,7 @@ What it does not do: sample, or call a difference real that the intervals don't 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, log10
 from typing import Any
 
 from explorer.records import Continuation, Rollout, SamplingConfig, Start, Trace
@@ -191,16 +192,22 @@ def rate(point: Payload) -> str:
 
 
 def percent(share: float) -> str:
-    """'32 %', with a narrow space that does not break."""
-    return f"{_whole(share)}\u202f%"
+    """'32 %' or '0.4 %', with a narrow space that does not break."""
+    return f"{_hundredths(share)}\u202f%"
 
 
 def spread(point: Payload) -> str:
     """'14–69 %': a point's interval."""
     low, high = point["interval"]
-    return f"{_whole(low)}–{percent(high)}"
+    return f"{_hundredths(low)}–{percent(high)}"
 
 
-def _whole(share: float) -> int:
-    """A share in whole per cent, halves up as the browser rounds them."""
-    return int(100 * share + 0.5)
+def _hundredths(share: float) -> str:
+    """A share in whole per cent, halves up as the browser rounds them, with so many decimals that it reads 0 or 100
+    only where it is (assets/tokens.js does the same)."""
+    whole = int(100 * share + 0.5)
+    rest = share if whole == 0 else 1 - share
+    if whole not in (0, 100) or rest < 1e-8:
+        return str(whole)
+    digits = ceil(-log10(100 * rest))
+    return f"{int(100 * share * 10**digits + 0.5) / 10**digits:.{digits}f}".rstrip("0")

@@ -257,7 +257,7 @@ def settings_explained(trace: Trace) -> list[list[str]]:
             "What followed the prefix and went wrong: the revision makes it less likely.",
         ],
         ["Anchor", trace.anchor.text, "What the revision makes likely after the prefix; only the answer is scored."],
-        ["Steps K", f"{len(trace.steps)} of {config.steps} planned", "Frank-Wolfe moves, each toward real tokens."],
+        ["Steps K", _steps(len(trace.steps), config.steps), "Frank-Wolfe moves, each toward real tokens."],
         ["Step size γ", _step_size(trace), _step_meaning(trace)],
         ["Away weight λ", f"{config.away_weight:g}", _away_meaning(config.away_weight)],
     ]
@@ -270,6 +270,10 @@ def settings_explained(trace: Trace) -> list[list[str]]:
         rows.append(["Hull", f"{HULLS[config.hull]}{many}", "Which tokens a position may be pulled to."])
     rows.append(["Projection", PROJECTIONS[config.projection], "How moved points are turned back into real tokens."])
     return rows
+
+
+def _steps(taken: int, planned: int) -> str:
+    return f"{taken}, {taken - planned} beyond the plan" if taken > planned else f"{taken} of {planned} planned"
 
 
 def _step_size(trace: Trace) -> str:

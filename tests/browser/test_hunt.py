@@ -77,7 +77,10 @@ def small(page):
 
 
 def choose(page, file):
-    page.locator("#lr-hunt-form").get_by_label("Problem set").select_option("file:")
+    sets = page.locator("#lr-hunt-form").get_by_label("Problem set")
+    sets.focus()
+    sets.select_option("file:")
+    expect(sets).to_be_focused()  # who goes through the list by keyboard is not thrown out of it
     with page.expect_file_chooser() as chooser:
         page.locator("#lr-hunt-form").get_by_role("button", name="Choose a file…").click()
     chooser.value.set_files(file)
@@ -154,6 +157,7 @@ def test_a_hunt_from_start_over_pause_to_a_run_on_the_stage(visit, server, probl
             "Enter"
         )  # the keyboard starts it too
         expect(state(page)).to_contain_text("running")
+        expect(form.locator("details.lr-hf")).not_to_have_attribute("open", "")
         expect(rows(page).nth(1)).to_be_visible()
         page.locator("#lr-hunt").get_by_role("button", name="Pause").click()
         expect(state(page)).to_contain_text("paused")
@@ -341,3 +345,17 @@ def test_with_other_weights_a_recorded_run_runs_live_all_the_same_and_says_so(vi
         s.wait_for_stage(page, f"p.live && p.run_id !== {json.dumps(run.id)} && p.status === 'completed'")
         expect(page.locator("body")).to_contain_text("it came out otherwise than recorded: another model ran it")
         assert visitor.errors == []
+
+
+def test_a_public_page_starts_no_hunt_and_keeps_the_command_in_sight(visit, tmp_path):
+    with (
+        serving(tmp_path, "--model", str(tmp_path), LATENTREVISE_PUBLIC="1", LATENTREVISE_OFFLINE="1") as server,
+        visit(server, mode="hunt") as visitor,
+    ):
+        form = visitor.page.locator("#lr-hunt-form")
+        expect(form.locator(".lr-hf-code")).to_contain_text("-m explorer hunt")
+        expect(form.locator(".lr-hf-estimate")).to_contain_text("on a machine of your own")
+        start = form.get_by_role("button", name="Start the hunt")
+        expect(start).to_have_attribute("aria-disabled", "true")
+        start.click(force=True)
+        expect(form.locator(".lr-hf-code")).to_be_visible()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -70,6 +71,17 @@ def test_a_recorded_run_plays_at_once_and_says_that_it_is_recorded(visit, server
         assert visitor.errors == []
 
 
+def test_a_browser_without_idle_callbacks_shows_every_view(chromium, server):
+    """Safari is one."""
+    context = chromium.new_context()
+    context.add_init_script("delete window.requestIdleCallback")
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.locator("#lr-rollouts .lr-card").first).to_be_attached()
+    expect(page.locator("#lr-compare")).to_contain_text("Unrevised prefix")
+    context.close()
+
+
 def test_every_recorded_run_opens_from_its_card(visit, server):
     with visit(server, mode="watch") as visitor:
         page = visitor.page
@@ -80,6 +92,15 @@ def test_every_recorded_run_opens_from_its_card(visit, server):
             expect(page.locator("#lr-watch .lr-run[aria-current]")).to_contain_text(run.title)
             expect(page.locator("#lr-watch .lr-story")).to_contain_text(run.trace.problem.question)
         assert visitor.errors == []
+
+
+def test_of_two_quick_clicks_in_the_gallery_the_second_counts(visit, server):
+    with visit(server, mode="watch") as visitor:
+        page = visitor.page
+        shows(page, RUNS[0].id)
+        cards(page).evaluate_all("(all) => [1, 2, 3].forEach((i) => all[i].click())")
+        shows(page, RUNS[3].id)
+        expect(cards(page).nth(3)).to_have_attribute("aria-current", "true")
 
 
 def test_the_keyboard_plays_steps_and_jumps(visit, server):
@@ -113,6 +134,19 @@ def test_a_link_shows_the_same_run_step_and_position(visit, server):
         page.goto(address)
         shows(page, other.id)
         page.wait_for_function(f"() => {s.STAGE}.point() === 5 && {s.STAGE}.stage.selected === 2")
+
+
+@pytest.mark.parametrize("asked", [{"run": RUNS[1].id}, {"tour": 1}])
+def test_a_link_beats_the_mode_of_before_and_a_reload_does_not(visit, server, asked):
+    with visit(server, mode="hunt") as visitor:
+        page = visitor.page
+        body = page.locator("body")
+        expect(body).to_have_attribute("data-lr-mode", "hunt")
+        page.goto(at(server, **asked))
+        expect(body).to_have_attribute("data-lr-mode", "watch")
+        expect(page.locator("#lr-stage .lr-s-status" if "run" in asked else ".lr-tour-count")).to_be_visible()
+        page.reload()
+        expect(body).to_have_attribute("data-lr-mode", "hunt")
 
 
 def test_the_address_follows_a_scrub_and_fetches_neither_page_nor_icon(visit, server):
@@ -225,6 +259,29 @@ def test_a_run_dropped_on_the_page_opens(visit, server, tmp_path):
         assert len(server.folders()) >= 1
 
 
+def test_what_is_brought_is_to_be_seen_until_it_is_read(visit, server, tmp_path):
+    archive = zip_run(RUNS[-1].folder, {}, tmp_path / "large-run.zip")
+    with visit(server, mode="watch") as visitor:
+        page = visitor.page
+        shows(page, RUNS[0].id)
+        box = page.locator("#lr-open-file")
+        expect(box).to_be_hidden()
+        uploads, asked = [], []
+        page.route("**/upload?*", lambda route: uploads.append(route))
+        page.route("**/run/predict*", lambda route: asked.append(route))
+        box.locator("input[type=file]").set_input_files(archive)
+        expect(box).to_contain_text("Uploading")
+        expect(box).to_contain_text("large-run.zip")
+        expect(box).to_be_visible()
+        uploads[0].continue_()
+        expect(box).to_contain_text("KB")  # on its way through Python
+        expect(box).to_be_visible()
+        for route in asked:
+            route.continue_()
+        expect(s.notice(page, "watch")).to_contain_text("The run is open")
+        expect(box).to_be_hidden()
+
+
 def test_what_is_no_run_is_refused_in_a_sentence(visit, server, tmp_path):
     (tmp_path / "trace.json").write_text('{"schema_version": 1, "problem": "<img src=x onerror=alert(1)>"}')
     with visit(server, mode="watch") as visitor:
@@ -242,6 +299,19 @@ def test_without_any_model_a_run_says_why_it_cannot_run_live(visit, server):
         shows(page, RUNS[0].id)
         expect(page.locator("#lr-watch .lr-story")).to_contain_text("load it under")
         expect(page.get_by_role("button", name="Run it live")).to_have_attribute("aria-disabled", "true")
+
+
+def test_a_model_that_failed_is_tried_again(visit, tmp_path, tiny_folder):
+    """Until its folder is there; by “Load” with an empty box."""
+    with serving(tmp_path, "--model", str(tmp_path / "late")) as server, visit(server) as visitor:
+        page = visitor.page
+        head = page.locator(".lr-head-model")
+        expect(head).to_contain_text("tries again")
+        shutil.copytree(tiny_folder, tmp_path / "late")
+        page.get_by_role("button", name="Use another model").click()
+        page.get_by_role("button", name="Load", exact=True).click()
+        s.wait_for_model(page)
+        expect(head).not_to_contain_text("tries again")
 
 
 def test_the_tour_is_left_and_taken_up_again(visit, server):

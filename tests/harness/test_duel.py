@@ -383,7 +383,9 @@ def test_closing_brings_back_the_single_stage(opened):
     assert widths[0] == pytest.approx(widths[1], abs=1)
     assert widths[0] == pytest.approx(690, abs=12)
     page.click("text=Close comparison")
-    assert page.evaluate("() => lrEvents.filter(([view]) => view === 'duel')") == [["duel", "against", {"id": None}]]
+    assert page.evaluate("() => lrEvents.filter(([view]) => view === 'duel')") == [
+        ["duel", "against", {"id": None, "turn": 1}]
+    ]
     assert page.evaluate("() => document.body.dataset.lrDuel ?? null") is None
     assert page.is_visible("#lr-settings")
     assert not page.is_visible("#lr-stage-b-column")
@@ -394,7 +396,7 @@ def test_closing_brings_back_the_single_stage(opened):
     assert page.evaluate("() => document.activeElement.tagName") == "SELECT"
     # And on again, by the picker.
     page.get_by_label("Compare with").select_option("other")
-    assert page.evaluate("() => lrEvents.at(-1)") == ["duel", "against", {"id": "other"}]
+    assert page.evaluate("() => lrEvents.at(-1)") == ["duel", "against", {"id": "other", "turn": 2}]
     assert page.evaluate(POINTS) == [4, 4]
     assert page.is_visible("#lr-stage-b .lr-s-map")
 

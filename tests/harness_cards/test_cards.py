@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from explorer.statistics import wilson_interval
+from explorer.views.success import percent, spread
 from tests.chromium import launched
 
 from . import payloads as p
@@ -314,3 +316,16 @@ def test_a_training_that_was_started_elsewhere_is_asked_after_while_it_is_live(o
     page.evaluate("new Promise(done => setTimeout(done, 2500))")  # two beats
     assert page.evaluate("lr.events.length") == 0
     assert page.locator(".lr-hunt-state").text_content() == "Started elsewhere"
+
+
+def test_small_rates_read_alike_in_python_and_in_the_browser(opened):
+    page = opened("rollouts", p.rollouts())
+    pairs = [wilson_interval(k, n) for n in (8, 400, 1024, 100_000) for k in (0, 1, n // 2, n - 1, n)]
+    there = page.evaluate(
+        "async (pairs) => { const m = await import('../../assets/tokens.js');"
+        " return pairs.map((pair) => [m.interval(pair), m.percent(pair[0]), m.percent(pair[1])]); }",
+        pairs,
+    )
+    assert there == [[spread({"interval": pair}), percent(pair[0]), percent(pair[1])] for pair in pairs]
+    assert there[10][0] == "0–0.4\u202f%"
+    assert there[14][0] == "99.6–100\u202f%"

@@ -138,7 +138,7 @@ def test_a_card_opens_its_run_and_says_so_until_it_is_there(opened):
     assert page.locator(".lr-run[aria-current=true] .lr-run-title").inner_text() == "▶ A clean rescue"
     page.evaluate("window.kept = [...document.querySelectorAll('.lr-run')]")
     cards.nth(2).click()
-    assert events(page, "open") == [{"id": "ruined"}]
+    assert events(page, "open") == [{"id": "ruined", "turn": 1}]
     assert "Opening" in cards.nth(2).inner_text()
     show(page, watching(2))
     assert page.evaluate("kept.every(node => node.isConnected)")

@@ -94,7 +94,7 @@ def events(page: Page) -> None:
         try:
             path = page.work.pack(page.session(request))
         except Exception as error:
-            return gr.skip(), warning(describe(error))
+            return None, warning(describe(error))  # not the last one's file: the page would fetch that
         return str(path), info(f"{path.name} holds the run's folder and, if there was a rescue, sft.jsonl.")
 
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")

@@ -31,13 +31,16 @@ def payload(page: Page, session) -> dict:
         session.refused = f"{entry.message} The page goes on with the model it had."
         session.model, session.previous = session.previous, None
         entry = page.host.loading(session.model)
+    message = entry.message or session.refused
+    if entry.state == "failed" and not page.host.settings.refusal(session.model):
+        message += " “Load”, under “Use another model”, tries again."
     info = entry.model.info.model_dump() if entry.model else None
     if info:
         info["fallbacks"], info["ways"] = entry.model.fallbacks, entry.model.ways
     return {
         "state": entry.state,
         "progress": entry.progress,
-        "message": entry.message or session.refused,
+        "message": message,
         "model": info,
         "parent": page.trainings.after.parent_of(session.model),
         "map": page.host.map_status(entry.model)[1] if entry.model else None,
@@ -65,18 +68,19 @@ def events(page: Page, demo: gr.Blocks) -> None:
 
     def load(name: str, request: gr.Request):
         session = page.session(request)
-        name = (name or "").strip()
-        if name and name != session.model:
+        name = (name or "").strip() or session.model
+        if name != session.model:
             if page.host.loading(session.model).state == "ready":
                 session.previous = session.model
             session.model = name
-        if name:
-            session.refused = ""
-            page.host.request(name)
+        session.refused = ""
+        page.host.request(name)
         return payload(page, session), gr.Timer(active=True)
 
     def first(request: gr.Request):
-        return payload(page, page.session(request))
+        session = page.session(request)
+        page.host.again(session.model)
+        return payload(page, session)
 
     seen = gr.State("")
     quiet = dict(show_progress="hidden", api_visibility="private")

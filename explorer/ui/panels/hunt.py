@@ -11,6 +11,7 @@ import gradio as gr
 from explorer.errors import describe
 from explorer.hunt_request import FILE_KINDS, run_id
 from explorer.ui.page import Page
+from explorer.ui.panels.watch import reading, show
 from explorer.ui.screen import warning
 from explorer.ui.view import View
 
@@ -92,14 +93,16 @@ def events(page: Page) -> None:
         return attempt(data, lambda: page.hunts.audit(str(data.get("hunt", "")), model))
 
     def open_(evt: gr.EventData, request: gr.Request):
-        session, name = page.session(request), run_id(str(evt._data.get("hunt", "")), str(evt._data.get("run", "")))
-        return page.once("watch", "open", session, lambda: page.work.open(session, name), on_model=False)
+        data = evt._data
+        name = run_id(str(data.get("hunt", "")), str(data.get("run", "")))
+        return show(page, page.session(request), name, data.get("turn"))
 
     # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
     page.hunt_form.plan(plan, None, page.hunt_form, trigger_mode="multiple", **quick)
     page.hunt_form.begin(begin, None, screen, **quick)
-    page.hunt_file.upload(bring, page.hunt_file, [page.hunt_form, page.hunt_file, page.notices["hunt"]], **quick)
+    brought = [page.hunt_form, page.hunt_file, page.notices["hunt"]]
+    page.hunt_file.upload(bring, page.hunt_file, brought, **quick | reading(page.hunt_file))
     page.hunt.look(look, None, screen, **quick)
     page.hunt.act(act, None, screen, **quick)
     page.hunt.audit(audit, None, screen, **quick)
-    page.hunt_table.open(open_, None, page.outputs("watch"), **quick)
+    page.hunt_table.open(open_, None, page.outputs("watch"), trigger_mode="multiple", **quick)

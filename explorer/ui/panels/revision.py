@@ -36,27 +36,29 @@ def taking_up(session) -> bool:
 def events(page: Page) -> None:
     """Step, play, pause, start over, which point is on screen, and UMAP's own view."""
 
-    def step(request: gr.Request, *settings):
+    def revise(evt: gr.EventData, request: gr.Request, settings: tuple, one: bool):
         session = page.session(request)
-        yield from page.run(
-            "revision", "step", session, lambda: page.work.revise(session, revision_of(settings), one=True)
-        )
 
-    def play(request: gr.Request, *settings):
-        session = page.session(request)
-        yield from page.run(
-            "revision", "play", session, lambda: page.work.revise(session, revision_of(settings), one=False)
-        )
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.revise(session, revision_of(settings), one)
 
-    def restart(request: gr.Request, *settings):
+        yield from page.run("revision", "step" if one else "play", session, action)
+
+    def step(evt: gr.EventData, request: gr.Request, *settings):
+        yield from revise(evt, request, settings, one=True)
+
+    def play(evt: gr.EventData, request: gr.Request, *settings):
+        yield from revise(evt, request, settings, one=False)
+
+    def restart(evt: gr.EventData, request: gr.Request, *settings):
         session = page.session(request)
-        return page.once(
-            "revision",
-            "restart",
-            session,
-            lambda: page.work.restart(session, revision_of(settings)),
-            taking_up(session),
-        )
+
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.restart(session, revision_of(settings))
+
+        return page.once("revision", "restart", session, action, taking_up(session))
 
     def point(evt: gr.EventData, request: gr.Request):
         session, data = page.session(request), evt._data
@@ -69,10 +71,13 @@ def events(page: Page) -> None:
         return gr.skip() if stage is SAME else stage
 
     def against(evt: gr.EventData, request: gr.Request):
-        session, run_id = page.session(request), evt._data.get("id")
-        return page.once(
-            "revision", "against", session, lambda: page.work.against(session, run_id and str(run_id)), on_model=False
-        )
+        session, data = page.session(request), evt._data
+        run_id = data.get("id")
+
+        def action():
+            return page.work.against(session, run_id and str(run_id))
+
+        return page.once("revision", "against", session, action, on_model=False, choice=data.get("turn"))
 
     def joint(request: gr.Request):
         session = page.session(request)
@@ -90,7 +95,7 @@ def events(page: Page) -> None:
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
     page.revision.steps.input(plan, page.revision.steps, page.stage, trigger_mode="always_last", **quick)
-    page.duel.against(against, None, page.outputs("revision"), **quick)
+    page.duel.against(against, None, page.outputs("revision"), trigger_mode="multiple", **quick)
     page.stage.pause(page.stop, **quick)
     # Each word counts: Gradio would drop one that is said while the one before is on its way.
     page.stage.point(point, None, None, trigger_mode="multiple", **quick)

@@ -100,7 +100,8 @@ def events(page: Page) -> None:
         try:
             name, parent = page.trainings.after.pair(training)
         except Exception as error:
-            return gr.skip(), warning(describe(error)), gr.skip()
+            # What stood in the box would be loaded next; empty it is the model that is here.
+            return "", warning(describe(error)), gr.skip()
         said = "The trained model is being loaded, and its parent stays a click away; what runs from now on runs on it."
         if data.get("side") == "parent":
             name, said = parent, "The parent is being loaded: the line at the top says when it is there."
@@ -109,10 +110,12 @@ def events(page: Page) -> None:
     # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
     page.train_form.plan(plan, None, page.train_form, trigger_mode="multiple", **quick)
     page.train_form.begin(begin, None, screen, **quick)
+    # Each is sent: one that Gradio dropped, since another is under way, would leave its button at “Weighing…”.
     page.train_form.weigh(
         weigh,
         None,
         [page.train_form, notice],
+        trigger_mode="multiple",
         concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",

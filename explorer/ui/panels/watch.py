@@ -12,11 +12,15 @@ from explorer.ui.session import Session
 from explorer.ui.view import View
 
 
+def reading(file: gr.File) -> dict:
+    """For an event that takes in what was brought, which may be large: name, size and time show until it is read."""
+    return dict(show_progress="minimal", show_progress_on=file)
+
+
 def layout(page: Page) -> None:
     """The gallery and the story of the run on show; the file input behind “Open a run…” and behind dropping."""
     # Above all: on a telephone the gallery and the story fill more than the screen.
     page.notices["watch"] = View("notice.js", elem_id="lr-notice-watch")
-    page.watch = View("watch.js", ("open", "live"), elem_id="lr-watch", label="Recorded runs")
     page.bring = gr.File(
         label="Open a run",
         file_count="multiple",
@@ -24,6 +28,7 @@ def layout(page: Page) -> None:
         elem_id="lr-open-file",
         elem_classes="lr-hidden",
     )
+    page.watch = View("watch.js", ("open", "live"), elem_id="lr-watch", label="Recorded runs")
 
 
 def greet(page: Page, session: Session) -> None:
@@ -35,6 +40,11 @@ def greet(page: Page, session: Session) -> None:
             component.value = value
 
 
+def show(page: Page, session: Session, run_id: str, turn: int | None) -> dict:
+    """Open a run that somebody chose; of choices that come while one is answered the newest counts."""
+    return page.once("watch", "open", session, lambda: page.work.open(session, run_id), on_model=False, choice=turn)
+
+
 def events(page: Page, demo: gr.Blocks) -> None:
     """Opening, running live, the first screen.
 
@@ -42,8 +52,8 @@ def events(page: Page, demo: gr.Blocks) -> None:
     """
 
     def open_(evt: gr.EventData, request: gr.Request):
-        session, run_id = page.session(request), str(evt._data.get("id", ""))
-        return page.once("watch", "open", session, lambda: page.work.open(session, run_id), on_model=False)
+        session, data = page.session(request), evt._data
+        return show(page, session, str(data.get("id", "")), data.get("turn"))
 
     def live(request: gr.Request):
         session = page.session(request)
@@ -68,8 +78,8 @@ def events(page: Page, demo: gr.Blocks) -> None:
 
     outputs = page.outputs("watch")
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    page.watch.open(open_, None, outputs, **quick)
-    page.bring.upload(bring, page.bring, [*outputs, page.bring], **quick)
+    page.watch.open(open_, None, outputs, trigger_mode="multiple", **quick)
+    page.bring.upload(bring, page.bring, [*outputs, page.bring], **quick | reading(page.bring))
     demo.load(first, None, outputs, **quick)
     page.watch.live(
         live,
