@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from explorer.errors import UserError
-from explorer.model import LanguageModel
+from explorer.model import LanguageModel, NotFinite
 from explorer.pipeline import STREAM_BEFORE, Cancelled, Run, never
 from explorer.records import (
     FinishReason,
@@ -185,6 +184,7 @@ class Hunt:
         self.results = of_problems(read_results(self.out), self.problems)
         mine = [problem for index, problem in enumerate(self.problems) if index % self.world == self.rank]
         waiting = [problem for problem in mine if problem.id not in self.results]
+        self._put_aside_mended(waiting)
         state = HuntState(len(mine) - len(waiting), len(mine))
         yield state
         begun = time.monotonic()
@@ -207,12 +207,17 @@ class Hunt:
             problem=problem.id, family=problem.family, question=problem.question, answer=problem.answer, seed=seed
         )
         found: dict[str, object] = {}
-        try:
-            whole = yield from self._stages(problem, seed, state, cancelled, found)
-        except NoJudge:  # not this problem's own: written down as its result, it would never be tried again
-            raise
-        except UserError as error:  # this problem's own: too long, no anchor; what was found before that stands
-            whole, found["error"] = True, str(error)
+        while True:
+            try:
+                whole = yield from self._stages(problem, seed, state, cancelled, found)
+            except NoJudge:  # not this problem's own: written down as its result, it would never be tried again
+                raise
+            except UserError as error:  # this problem's own: too long, no anchor; what was found before that stands
+                batched = isinstance(error, NotFinite) and isinstance(self.drawer, TogetherRollouts)
+                if batched and self.drawer.part():  # or a neighbour's: each draws by itself
+                    continue
+                whole, found["error"] = True, str(error)
+            break
         if not whole:
             return None
         return result.model_copy(
@@ -227,8 +232,8 @@ class Hunt:
         name = folder_name(problem.id)
         kept = self._kept(name, problem, sampling)
         if kept is None or len(kept.before) < sampling.n:
+            self._put_aside(name, problem)
             run = Run.start(self.model, problem, sampling)
-            self._forget(name, problem)
             for drawn in run.roll_out(self.judge, cancelled, self._engine(run)):
                 yield replace(state, stage=f"rollouts: {len(drawn.rollouts)} of {drawn.n} finished")
             if len(run.before) < sampling.n:
@@ -244,24 +249,39 @@ class Hunt:
             if more is None:
                 return False
             found["more"] = more
-        revised: list[Revised] = []
+        found["revised"] = ()
         if self.config.failed and (zero_hit or self.config.hits):
             for place, rollout in enumerate(self._choose(kept.before)):
                 folder = name if place == 0 else f"{name}--{place + 1}"
                 item = yield from self._revised(folder, kept, rollout, state, cancelled)
                 if item is None:
                     return False
-                revised += [item] if item.prefix_length else []
-        found["revised"] = tuple(revised)
+                if item.prefix_length:
+                    found["revised"] += (item,)
         return True
 
-    def _forget(self, name: str, problem: Problem) -> None:
-        """Remove what was made of this problem before its question or answer was mended: judged by another answer, an
-        export would take it for verified."""
+    def _put_aside_mended(self, mine: Sequence[Problem]) -> None:
+        """The same for rows without an id of their own: mended, such a row has another id, and is known again by its
+        question."""
+        asked = {problem.id for problem in self.problems}
+        answers: dict[str, set[str]] = {}
+        for problem in self.problems:
+            answers.setdefault(problem.question, set()).add(problem.answer)
+        own = {problem.question for problem in mine}
+        for result in read_results(self.out):
+            if result.problem not in asked and result.question in own and result.answer not in answers[result.question]:
+                self._put_aside(folder_name(result.problem), None)
+
+    def _put_aside(self, name: str, problem: Problem | None) -> None:
+        """Take out what was made of this problem before its question or answer was mended: judged by another answer, an
+        export would take it for verified. The folders get a hidden name, under which nobody looks for runs."""
         for folder in (self.out / name, *self.out.glob(f"{name}--*")):
-            with contextlib.suppress(UserError):  # damaged: it is done again, and written over
-                if not _alike(load_run(folder, with_trajectory=False)[0].problem, problem):
-                    shutil.rmtree(folder)
+            try:
+                if problem and _alike(load_run(folder, with_trajectory=False)[0].problem, problem):
+                    continue
+                folder.rename(folder.with_name(f".before-{time.time_ns()}-{folder.name}"))
+            except (UserError, OSError):  # none there, or damaged: it is done again, and written over
+                continue
 
     def _engine(self, run: Run) -> Engine | None:
         return self.drawer and partial(self.drawer.sample, run.prompt.token_ids)
@@ -438,7 +458,6 @@ def _claim(out: Path, config: HuntConfig) -> None:
     others = out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir())
     if (out / HUNT_FILE).exists():
         asked, there = (flat(item.model_dump(mode="json")) for item in (config, read_config(out)))
-        # Where a model ran is no part of what was asked.
         # Where a model ran is no part of what was asked; a hunt of earlier has no hash of weights in a folder.
         passed = ["model.device", "model.source", *(["model.revision"] if not there.get("model.revision") else [])]
         differs = [key for key in asked if asked[key] != there.get(key) and key not in passed]

@@ -637,11 +637,15 @@ def row_generators(seed: int, stream: int, rows: Sequence[int]) -> list[torch.Ge
     return [torch.Generator().manual_seed(_mix(seed, stream, row)) for row in rows]
 
 
+class NotFinite(UserError):
+    """A model's logits are not finite: nothing can be drawn from them."""
+
+
 def need_finite(logits: Tensor) -> None:
-    """Raises `UserError` where a row of logits (rows, vocab_size) holds NaN or +inf, or nothing but −inf; −inf alone
+    """Raises `NotFinite` where a row of logits (rows, vocab_size) holds NaN or +inf, or nothing but −inf; −inf alone
     says that a token can't be."""
     if not logits.amax(dim=-1).isfinite().all():  # a NaN is its row's maximum
-        raise UserError(
+        raise NotFinite(
             "The model's logits are not finite in this number format: load it as float32 or bfloat16, or use an "
             "undamaged copy of its weights."
         )
@@ -669,7 +673,7 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float, all
         (rows,) int64 token ids.
 
     Raises:
-        UserError: a row that nothing can be drawn from, see `need_finite`.
+        NotFinite: a row that nothing can be drawn from, see `need_finite`.
     """
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)

@@ -52,6 +52,7 @@ class TogetherRollouts:
         self._at = {one: batch for batch in self._batches for one in batch}
         self._drawn: dict[tuple[tuple[int, ...], SamplingConfig], list[Events]] = {}
         self._owed: dict[tuple[tuple[int, ...], SamplingConfig], float] = {}
+        self._begun: list[tuple[tuple[int, ...], SamplingConfig]] = []
 
     @staticmethod
     def _fits(batch: list, one: tuple[tuple[int, ...], SamplingConfig], rows: int) -> bool:
@@ -76,6 +77,7 @@ class TogetherRollouts:
             yield from self._drawn.pop(one)
             return
         steps: dict[tuple[tuple[int, ...], SamplingConfig], list[Events]] = {other: [] for other in batch}
+        self._begun = batch
         watch, owed, before = Stopwatch(), dict.fromkeys(batch, 0.0), 0.0
         for events in sample_together(self._model, batch, stream):
             took, drawn = watch.seconds - before, sum(map(len, events))
@@ -87,8 +89,16 @@ class TogetherRollouts:
                     steps[other].append(mine)
             with watch.paused():
                 yield events[batch.index(one)]
+        self._begun = []
         self._owed |= owed
         self._drawn |= {other: events for other, events in steps.items() if other != one}
+
+    def part(self) -> bool:
+        """Let every prompt of the batch that broke off draw by itself, since what ended it is one prompt's own. Returns
+        whether there was such a batch: then it is worth another try."""
+        broken, self._begun = self._begun, []
+        self._at |= {one: [one] for one in broken}
+        return bool(broken)
 
     def owed(self, prompt: Sequence[int], sampling: SamplingConfig) -> float:
         """Seconds to add to what drawing a prompt's rollouts seemed to take: its share of its batch's by the tokens of

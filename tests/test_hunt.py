@@ -181,6 +181,20 @@ def test_a_revision_that_fails_takes_no_problem_out_of_the_counts_of_its_rollout
     assert (row["zero_hit"], row["more_n"], row["run"]) == ("1", "6", "")
 
 
+def test_of_two_failed_rollouts_the_first_stays_revised_where_the_second_can_not_be(llama, tmp_path, monkeypatch):
+    plain, cuts = Run.split_at, []
+
+    def refuses(run, *given):
+        cuts.append(given)
+        if len(cuts) == 2:
+            raise UserError("The gradient is not finite.")
+        plain(run, *given)
+
+    monkeypatch.setattr(Run, "split_at", refuses)
+    _, (result,) = hunted(llama, tmp_path / "h", PROBLEMS[:1], failed=2)
+    assert (len(result.revised), result.error) == (1, "The gradient is not finite.")
+
+
 def test_a_hit_of_a_revision_that_found_no_step_is_no_rescue(llama, tmp_path, monkeypatch):
     monkeypatch.setattr("explorer.pipeline.revise", lambda *given: iter(()))
     judge = FakeJudge(lambda text: (Verdict.CORRECT if len(judge.seen) > 3 else Verdict.WRONG, "0"))
@@ -235,6 +249,19 @@ def test_a_mended_problem_is_hunted_anew_and_its_old_result_counts_nowhere(llama
     assert hunting.tabled(out, config(llama), mended)[1]["families"][-1]["zero_hit"]["x"] == 1
     # Runs that were judged by the old answer are gone, those of other problems stay.
     assert {load_run(folder)[0].problem.answer for folder in find_runs(out)} == {"2003", "4"}
+
+
+def test_of_a_mended_row_without_an_id_the_old_runs_are_put_aside(llama, tmp_path):
+    """Its id is made of its text, so it has another now."""
+    out = tmp_path / "h"
+    old, new = (PROBLEMS[0].model_copy(update=new) for new in ({"id": "1"}, {"id": "2", "answer": "2003"}))
+    twin = PROBLEMS[0].model_copy(update={"id": "3"})
+    hunted(llama, out, (old, PROBLEMS[1]), failed=2)
+    hunted(llama, out, (old, PROBLEMS[1], twin), failed=2)
+    assert len(find_runs(out)) == 6, "the same question with the same answer is no mending"
+    hunted(llama, out, (new, PROBLEMS[1]), failed=2)
+    assert {load_run(folder)[0].problem.answer for folder in find_runs(out)} == {"2003", "4"}
+    assert len(list(out.glob(".before-*"))) == 4
 
 
 def test_other_settings_in_the_same_folder_are_refused(llama, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from explorer.cli import app, run_command
 from explorer.context import SideBySide
 from explorer.hunt import Hunt, HuntConfig, folder_name, read_results, together
+from explorer.model import LanguageModel, NotFinite
 from explorer.records import Problem, RevisionConfig, SamplingConfig
 from explorer.store import load_run
 from explorer.together import TogetherRollouts, sample_together
@@ -195,3 +196,32 @@ def test_what_is_owed_in_a_batch_is_nothing_in_all(ending):
     assert owed[0] < 0 < min(owed[1:])
     assert len(set(tokens)) > 1
     assert rollouts.owed(*prompts[0]) == 0
+
+
+def test_what_ends_one_prompt_of_a_batch_ends_no_other(llama, tmp_path, monkeypatch):
+    """Its logits are not finite: its neighbours draw by themselves, as in a hunt without it."""
+    problems = tuple(Problem(id=str(i), question=question, answer="1") for i, question in enumerate(QUESTIONS))
+    sampling = SamplingConfig(n=2, max_new_tokens=10, temperature=1.0, seed=4)
+    config = HuntConfig(problems="some", model=llama.info, sampling=sampling, config=RevisionConfig(), failed=0)
+    bad, plain = llama.prompt(QUESTIONS[1]).token_ids, LanguageModel.sample
+
+    def breaks(model, prompts, stream):
+        for step, events in enumerate(sample_together(model, prompts, stream)):
+            if step == 3 and any(ids == bad for ids, _ in prompts):
+                raise NotFinite("The model's logits are not finite.")
+            yield events
+
+    def sample(model, context, *given):
+        if context.length == len(bad) - 1:  # the last token is not read yet
+            raise NotFinite("The model's logits are not finite.")
+        yield from plain(model, context, *given)
+
+    list(Hunt(llama, problems, config, tmp_path / "whole", FakeJudge()).run())
+    monkeypatch.setattr("explorer.together.sample_together", breaks)
+    monkeypatch.setattr(LanguageModel, "sample", sample)
+    list(Hunt(llama, problems, config, tmp_path / "h", FakeJudge(), drawer=together(llama, problems, sampling)).run())
+    found = {result.problem: result for result in read_results(tmp_path / "h")}
+    assert [bool(found[problem.id].error) for problem in problems] == [False, True, False, False]
+    for problem in (problems[0], *problems[2:]):
+        mine, theirs = (load_run(tmp_path / at / folder_name(problem.id))[0].before for at in ("h", "whole"))
+        assert [one.token_ids for one in mine] == [one.token_ids for one in theirs]

@@ -171,6 +171,16 @@ def test_what_keeps_a_training_from_going_on_is_named(tmp_path, changes, said):
         files.write_config(tmp_path, other.model_copy(update=own))
 
 
+def test_rows_of_a_training_of_earlier_are_known_again(tmp_path):
+    """When no row said whether it is right as a whole, each was taken to be: by the same bytes it goes on."""
+    row = text(3)
+    line = json.loads(row.model_dump_json())
+    del line["whole"]
+    (tmp_path / files.DATA_FILE).write_text(json.dumps(line) + "\n")
+    assert files.read_rows(tmp_path) == [row]
+    assert b"whole" not in files.data_bytes([row])
+
+
 def test_what_a_models_own_trainings_saw_is_trained_on_too(tmp_path):
     """A training of a trained model: its problems never trained on are those of the whole line."""
     bank = [problem.question for problem in load_bank()]
@@ -188,6 +198,8 @@ def test_what_a_models_own_trainings_saw_is_trained_on_too(tmp_path):
     assert seen_by(str(tmp_path)) == seen_by("default") == seen_by(None) == frozenset()
     (tmp_path / "a" / files.QUESTIONS_FILE).unlink()
     assert files.trained_questions(tmp_path / "b") is None, "of the first nobody knows"
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert files.trained_questions(tmp_path / "b") is None, "where it lies neither"
 
 
 def test_a_torn_line_is_left_out_and_later_ones_forgotten(tmp_path):

@@ -136,8 +136,9 @@ def difference(a: TrainingConfig, b: TrainingConfig) -> str:
 
 
 def data_bytes(rows: Iterable[Record]) -> bytes:
-    """Rows as JSON lines."""
-    return "".join(row.model_dump_json() + "\n" for row in rows).encode()
+    """Rows as JSON lines, without what is the same in all that pass: a training of earlier, when there was no `whole`,
+    is known again by the same bytes."""
+    return "".join(row.model_dump_json(exclude={"whole"}) + "\n" for row in rows).encode()
 
 
 def read_rows(folder: Path) -> list[TrainingTrace]:
@@ -170,9 +171,12 @@ def trained_questions(folder: Path) -> frozenset[str] | None:
             return None
         found.update(map(str, own))
         try:
-            place = training_of(read_config(place).model_path)
+            path = read_config(place).model_path
         except UserError:
-            place = None
+            path = ""
+        place = training_of(path)
+        if place is None and Path(path).name == MODEL:  # its training was moved, or removed
+            return None
     return frozenset(found)
 
 

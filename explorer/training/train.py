@@ -97,7 +97,8 @@ def train(
         raise UserError(f"{out} is a file: choose a folder for the training.")
     if asked.request.method is Method.GRPO and asked.request.sampler is Sampler.VLLM and not installed():
         raise UserError("vLLM is not installed: pip install vllm on a machine with a GPU, or leave --sampler at auto.")
-    asked = replace(asked, seen=seen_by(model["model"]))
+    if not _of_earlier(out):
+        asked = replace(asked, seen=seen_by(model["model"]))
     begun_with, begun_prompts = _begun_with(asked, out)
     try:
         material = gather(asked, begun_with, begun_prompts)
@@ -156,6 +157,15 @@ def _begun_with(asked: Asked, out: Path) -> tuple[list[TrainingTrace], tuple[Pro
     there = (before.request, before.filter, before.problems, before.held_out)
     same = there == (asked.request, asked.wanted, asked.problems, asked.held_out)
     return (rows, prompts) if same and before.runs_sha256 in ("", _runs_hash(asked.runs)) else ([], ())
+
+
+def _of_earlier(out: Path) -> bool:
+    """Whether a folder's training was begun when held-out problems could be those of its model's own trainings: it goes
+    on with the ones that it drew."""
+    try:
+        return not files.read_config(out).world
+    except UserError:
+        return False
 
 
 def _runs_hash(runs: Sequence[Path]) -> str:
