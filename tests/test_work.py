@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import threading
 import time
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -419,6 +421,80 @@ def test_a_page_that_looks_closed_stops_and_finds_its_run_when_it_comes_back(wor
         False,
     ], "the first to leave is forgotten"
     sessions.leave("nobody")
+
+
+def held_by(work):
+    """Sessions of an app that puts runs away, and one page's."""
+    sessions = Sessions("default", put_away=work.put_away)
+    return sessions, sessions.of("page")
+
+
+@pytest.mark.parametrize("verb", ["step", "curve", "audit", "pack", "joint"])
+def test_a_page_that_left_holds_no_model_and_goes_on_with_its_run_when_it_comes_back(work, verb, monkeypatch):
+    sessions, page = held_by(work)
+    act(work, page, "whole", work.whole(page, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    run_id, before, embeddings = page.run_id, page.run.trace(), page.run.trajectory()
+    run, files = weakref.ref(page.run), sorted(work.runs_dir.iterdir())
+    sessions.leave("page")
+    gc.collect()
+    assert run() is None
+    assert sessions.of("page") is page
+    page.need_shown(run_id)
+    if verb == "pack":
+        assert work.pack(page).stem == run_id
+        return
+    monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: 1 / 0)
+    action = {
+        "step": lambda: work.revise(page, CONFIG, one=True),
+        "curve": lambda: work.curve(page, SAMPLING),
+        "audit": lambda: work.audit(page),
+        "joint": lambda: work.joint(page),
+    }[verb]
+    screen = act(work, page, verb, action(), on_model=verb != "joint")
+    assert screen.stage["run_id"] == page.run_id == run_id
+    assert sorted(work.runs_dir.iterdir()) == files, "the same run goes on"
+    assert page.run.before == before.before
+    assert torch.equal(page.run.trajectory()[: len(embeddings)], embeddings)
+
+
+@pytest.mark.parametrize("on_model", [True, False])
+def test_a_page_that_leaves_while_something_runs_holds_no_model_when_that_has_ended(work, monkeypatch, on_model):
+    sessions, page = held_by(work)
+    act(work, page, "whole", work.whole(page, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    run = weakref.ref(page.run)
+    if on_model:
+        action = work.revise(page, CONFIG.model_copy(update={"steps": 200}), one=False)
+    else:
+        job = SimpleNamespace(
+            poll=lambda: SimpleNamespace(state="building", progress=0.5, message=""), cancel=lambda: None
+        )
+        monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: job)
+        action = work.joint(page)
+    screens = work.guarded(page, "play", action, on_model=on_model)
+    next(screens)
+    sessions.leave("page")
+    screens.close()
+    del action
+    work.thread.close(wait_s=20)
+    gc.collect()
+    assert run() is None
+    assert page.opened.trace == load_run(page.folder)[0]
+
+
+def test_a_run_that_no_disk_has_is_kept_for_a_page_that_left(work, monkeypatch):
+    sessions, page = held_by(work)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    revised(work, page)
+    sessions.leave("page")
+    assert len(page.run.steps) == 3
+    monkeypatch.undo()
+    sessions.leave("page")
+    assert page.run is None
+    assert len(load_run(page.folder)[0].steps) == 3
 
 
 def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):

@@ -63,6 +63,8 @@ class Session:
     problems: tuple[Problem, ...] = ()
     listed: str = ""
     running: Start | str | None = None
+    # Actions under way: one whose page left goes on to its end when nothing is `running` any more.
+    at_work: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)
     # When it said goodbye; None once it is heard of again.
@@ -93,9 +95,14 @@ class Session:
 class Sessions:
     """All open pages."""
 
-    def __init__(self, default_model: str, greet: Callable[[Session], None] = lambda session: None):
-        """`greet` puts on a new session what every page shows first."""
-        self._default_model, self._greet = default_model, greet
+    def __init__(
+        self,
+        default_model: str,
+        greet: Callable[[Session], None] = lambda session: None,
+        put_away: Callable[[Session], None] = lambda session: None,
+    ):
+        """`greet` puts on a new session what every page shows first; `put_away` frees what a closed page holds."""
+        self._default_model, self._greet, self._put_away = default_model, greet, put_away
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -128,8 +135,8 @@ class Sessions:
                 session.stop.set()
 
     def leave(self, session_hash: str | None) -> None:
-        """A page was closed, or looks so: its work stops. Its memory is given back when `AWAY` others have left since,
-        or as that of any page that rests."""
+        """A page was closed, or looks so: its work stops and its run, with the model, is put away. The rest is given
+        back when `AWAY` others have left since, or as that of any page that rests."""
         with self._lock:
             session = self._sessions.get(session_hash or "local")
             if session is None:
@@ -139,3 +146,4 @@ class Sessions:
             away = sorted((s.left, key) for key, s in self._sessions.items() if s.left is not None)
             for _, key in away[:-AWAY]:
                 del self._sessions[key]
+        self._put_away(session)

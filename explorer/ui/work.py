@@ -14,9 +14,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from explorer.audit import decoy_control
 from explorer.auditing import audit_run
@@ -27,7 +27,7 @@ from explorer.pipeline import Run
 from explorer.problems import make_problem
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Trace, Verdict
 from explorer.split import SplitPoint, best_failed, best_preset, presets
-from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
+from explorer.store import import_run, load_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
 from explorer.ui.pump import NAP_S, NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
@@ -38,6 +38,8 @@ from explorer.verdict import Judge
 from explorer.views.payloads import rollouts_payload
 from explorer.views.success import curve_steps
 from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
+
+T = TypeVar("T")
 
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
@@ -87,14 +89,15 @@ class Work:
         session.stop.clear()
         try:
             if not on_model:
-                for screen in action:
-                    if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
-                        time.sleep(NAP_S)
-                    else:
-                        yield screen
+                with contextlib.closing(self._at_work(session, action, self.put_away)) as screens:
+                    for screen in screens:
+                        if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
+                            time.sleep(NAP_S)
+                        else:
+                            yield screen
                 return
             yield from self.thread.drain(
-                action,
+                self._at_work(session, action, self._put_away),
                 merged,
                 session.stop.set,
                 name=name,
@@ -124,6 +127,39 @@ class Work:
                 return False
             session.running = name
             return True
+
+    def _at_work(
+        self, session: Session, action: Iterator[Screen], put_away: Callable[[Session], None]
+    ) -> Iterator[Screen]:
+        """An action, which has an end of its own: one whose page left ends after `guarded` has."""
+        with self._turns:
+            session.at_work += 1
+        try:
+            yield from action
+        finally:
+            with self._turns:
+                session.at_work -= 1
+            put_away(session)
+
+    def put_away(self, session: Session) -> None:
+        """The page of a session was closed: its run, which holds the model, is shown from disk from now on; at the end
+        of what is under way for it, if anything is."""
+        if session.left is None or session.run is None:
+            return
+        with contextlib.suppress(UserError):  # the app is being closed too
+            self._between(lambda: self._put_away(session))
+
+    def _put_away(self, session: Session) -> None:
+        run = session.run
+        if session.left is None or session.at_work or run is None:
+            return
+        try:
+            opened = Opened(session.run_id, run.trace(), self._saved(session)) if run.before else None
+        except OSError:
+            return  # memory is all that has it
+        with self._turns:
+            if session.left is not None and not session.at_work and session.run is run:
+                session.run, session.opened, session.planned = None, opened, None
 
     def _unmoved(self, session: Session) -> dict[str, Any]:
         """After a refusal: the picker moved by itself in the browser, and is told to go back to where the cut is."""
@@ -328,7 +364,8 @@ class Work:
             yield Screen(ending=info(text), busy="")
 
     def _take_up(self, session: Session) -> Generator[Screen, None, Run]:
-        """The session's live run; an opened one is taken up first, under a new name, once its model is there."""
+        """The session's live run; an opened one is taken up first, under a new name unless it is the page's own, once
+        its model is there."""
         if session.run is None and session.opened is not None:
             name = session.model
             yield from self.await_model(session, name)
@@ -342,7 +379,9 @@ class Work:
             if len(opened.trace.prompt.token_ids) > made + SPARE_TOKENS:
                 raise UserError("The prompt of this run is not its question's: use an undamaged copy of it.")
             session.run = Run.reopen(model, opened.trace, opened.trajectory())
-            session.run_id, session.opened = new_run_id(opened.trace), None
+            if session.run_id != opened.id:  # else the page's own, which was put away
+                session.run_id = new_run_id(opened.trace)
+            session.opened = None
         return session.need_run()
 
     # -- rollouts and split ------------------------------------------------------------------------
@@ -635,15 +674,19 @@ class Work:
         It is packed on the model thread, between two looks of whatever runs there: anywhere else a step could land
         between the record and its embeddings, and the save under way there and this one would undo each other.
         """
-        packed: list[Path] = []
+        return self._between(lambda: self._pack(session))
 
-        def packing() -> Iterator[None]:
-            packed.append(self._pack(session))
+    def _between(self, act: Callable[[], T]) -> T:
+        """Do something on the model thread, between two looks of whatever runs there."""
+        done: list[T] = []
+
+        def acting() -> Iterator[None]:
+            done.append(act())
             yield None
 
-        for _ in self.thread.drain(packing(), lambda older, newer: newer, lambda: None, quick=True):
+        for _ in self.thread.drain(acting(), lambda older, newer: newer, lambda: None, quick=True):
             pass
-        return packed[0]
+        return done[0]
 
     def _pack(self, session: Session) -> Path:
         if session.run is None and session.opened is not None:
@@ -673,6 +716,14 @@ class Work:
         except OSError as error:
             return warning(f"This run could not be saved; the screen keeps it. {describe(error)}")
         return None
+
+    def _saved(self, session: Session) -> Path:
+        """The run's folder, written only where it is not as the run stands. Raises `OSError`."""
+        if session.folder is not None:
+            with contextlib.suppress(UserError):
+                if load_run(session.folder, with_trajectory=False)[0] == session.run.trace():
+                    return session.folder
+        return self._save(session)
 
     def _save(self, session: Session) -> Path:
         run = session.run

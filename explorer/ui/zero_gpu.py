@@ -58,6 +58,7 @@ _OWN = (
     "opened",
     "rival",
     "running",
+    "at_work",
     "stop",
     "touched",
     "left",
