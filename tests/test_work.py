@@ -502,6 +502,20 @@ def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):
         session.need_shown("of-before")
     session.run_id, session.run = "mine", object()
     session.need_shown("mine")
+    session.running = "curve"
+    session.need_shown("called-otherwise-before")
+
+
+@pytest.mark.parametrize("verb", ["curve", "decoy"])
+def test_the_stage_has_the_runs_new_name_as_soon_as_there_is_one(work, told, verb):
+    page, _ = visitor(work, told)
+    action = {
+        "curve": lambda: work.curve(page, SAMPLING.model_copy(update={"seed": 9})),
+        "decoy": lambda: work.decoy(page, "43"),
+    }[verb]
+    first = next(screen for screen in action() if screen.stage is not SAME)
+    assert first.busy != "", "not at the end only"
+    assert first.stage["run_id"] == page.run_id != told
 
 
 # -- runs from disk -----------------------------------------------------------------------------------

@@ -79,8 +79,9 @@ class Session:
 
     def need_shown(self, run_id: object) -> None:
         """Raises `UserError` where the page shows another run than this session: one that was away for too long is met
-        by a fresh session, as after a restart of the app."""
-        if run_id != self.shown_id:
+        by a fresh session, as after a restart of the app. Not while something runs, which no fresh session does and
+        which gives the run other names: that is refused, or waits, anyway."""
+        if self.running is None and run_id != self.shown_id:
             raise UserError(
                 "This page was away for too long and its run was put away here: reload the page to go on with it."
             )

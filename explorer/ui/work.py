@@ -580,6 +580,7 @@ class Work:
         with self._drawing_anew(session, sampling, earlier) as said:
             session.after_sampling = sampling
             points = curve_steps(len(run.steps))
+            yield Screen(stage=self.drawing.stage(session))  # it may have another name by now
             drawn = 0.0
             for point in points:
                 where = {"running": point, "planned": points, "sampling": sampling}
@@ -606,6 +607,7 @@ class Work:
         sampling = session.after_sampling
         if sampling is None or not any(item.step == session.after_point for item in run.after):
             raise UserError("Continue from a step first: the control is compared with what that found.")
+        yield Screen(stage=self.drawing.stage(session))  # taken up just now, it has another name
         said = None
         if target:  # as a gold answer would be checked
             target = make_problem(run.problem.question, target).answer
