@@ -390,6 +390,22 @@ def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, 
     assert again.stage["run_id"] == session.run_id
 
 
+def test_without_a_copy_on_disk_nothing_is_drawn_with_other_settings(work, session, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    act(work, session, "whole", work.whole(session, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    before, name, other = session.run.trace(), session.run_id, SAMPLING.model_copy(update={"seed": 9})
+    screen = act(work, session, "after", work.after(session, other))
+    assert screen.notice["text"].startswith(f"The run {name} is not saved")
+    assert (session.run.trace().after, session.run_id) == (before.after, name)
+    monkeypatch.undo()
+    screen = act(work, session, "after", work.after(session, other))
+    assert screen.notice["text"].endswith(f"the run {name} keeps them.")
+    assert load_run(work.runs_dir / name)[0].after == before.after
+
+
 def test_while_arms_are_drawn_anew_the_earlier_ones_are_not_counted(work, session, told):
     screens = work.guarded(session, "after", work.after(session, SAMPLING))
     first = next(screens)

@@ -522,6 +522,13 @@ class Work:
         there, controls, alike = len(run.after), len(run.controls), run.stands_beside(sampling)
         renamed = not alike and session.run_id == earlier
         if renamed:
+            try:
+                self._saved(session)
+            except OSError as error:
+                raise UserError(
+                    f"The run {earlier} is not saved, and with other settings what was continued would be lost: "
+                    f"nothing was begun. {describe(error)}"
+                ) from error
             session.run_id, session.folder = new_run_id(run.trace()), None
         try:
             yield said
