@@ -730,6 +730,18 @@ def test_an_audit_runs_what_is_missing_and_ends_on_screen_and_on_disk(work, sess
     assert screen.audit["finding"]["word"] == "Not rescued"
 
 
+def test_an_audit_says_of_each_control_that_was_left_out_why(work, session, told, monkeypatch):
+    def lacking(run, judge, kind, *more):
+        raise UserError(f"There is no {kind} here.")
+        yield
+
+    monkeypatch.setattr("explorer.auditing.other_control", lacking)
+    monkeypatch.setattr("explorer.auditing.decoy_control", lambda run, *_, **__: lacking(run, None, "decoy"))
+    screen = act(work, session, "audit", work.audit(session))
+    assert screen.notice["text"].startswith("8 controls were left out. There is no ")
+    assert all(f"There is no {kind} here." in screen.notice["text"] for kind in KINDS)
+
+
 def test_an_audit_that_is_cancelled_keeps_what_was_finished_and_goes_on(work, session, told):
     for screen in work.guarded(session, "audit", work.audit(session)):
         if screen.audit is not SAME and sum(row["n"] > 0 for row in screen.audit["rows"]) >= 5:

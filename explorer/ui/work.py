@@ -651,8 +651,9 @@ class Work:
                 yield Screen(audit=self.drawing.audit(session, "running", kind=state.kind, doing=state.doing))
         stopped = session.stop.is_set()
         views = self.drawing.all(session) | {"audit": self.drawing.audit(session, "cancelled" if stopped else "idle")}
+        said = "One control was" if len(left_out) == 1 else f"{len(left_out)} controls were"
         notice = (
-            unsaved or self._keep(session) or (info(f"One control was left out. {left_out[0]}") if left_out else None)
+            unsaved or self._keep(session) or (info(" ".join([f"{said} left out.", *left_out])) if left_out else None)
         )
         yield Screen(**views, busy="", notice=notice)
 
