@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import weakref
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -868,6 +869,38 @@ def test_packed_zips_do_not_pile_up(work, session, monkeypatch):
     assert not first.exists()
     root = second.parent.parent
     assert len(list(root.iterdir())) == 1
+
+
+def test_a_zip_says_why_it_has_no_row_or_fewer_than_rescues(work, session, told):
+    trace = session.run.trace()
+    base = next(item for item in trace.after if item.start is Start.REVISED)
+    wrong, right = (
+        base.model_copy(
+            update={"verdict": Verdict.CORRECT, "prefix_text": prefix, "text": text, "token_ids": (place, 5)}
+        )
+        for place, (prefix, text) in enumerate(
+            [("The answer is 41. ", "No, it is 42 apples."), ("He adds. ", "The answer is 42.")]
+        )
+    )
+
+    def said(*after):
+        store.save_run(trace.model_copy(update={"after": after}), session.run.trajectory(), work.runs_dir / "other")
+        page, _ = visitor(work, "other")
+        with zipfile.ZipFile(work.pack(page)) as archive:
+            return archive.read("README.txt").decode(), "sft.jsonl" in archive.namelist()
+
+    text, rows = said(wrong)
+    assert not rows
+    assert "verified correct" not in text
+    assert "no rescue of this run is right as a whole.\n1 rescue(s) are left out" in text
+    text, rows = said(wrong, right)
+    assert rows
+    assert "sft.jsonl: 1 row(s)" in text
+    assert "1 rescue(s) are left out" in text
+    text, rows = said(base)
+    assert not rows
+    assert "verified correct in this run.\n" in text
+    assert "left out" not in text
 
 
 def test_a_run_is_packed_where_it_is_made(work, session, monkeypatch):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from explorer.audit import decoy_control
 from explorer.auditing import audit_run
 from explorer.errors import UserError, describe
-from explorer.export import sft_rows, to_jsonl
+from explorer.export import rescued, right_as_a_whole, sft_rows, to_jsonl
 from explorer.limits import HOME, Limits
 from explorer.pipeline import Run
 from explorer.problems import make_problem
@@ -679,7 +679,7 @@ class Work:
     # -- taking it home ----------------------------------------------------------------------------
 
     def pack(self, session: Session) -> Path:
-        """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row.
+        """The run's folder and `sft.jsonl` as one zip; without a row the zip says why there is none.
 
         It is packed on the model thread, between two looks of whatever runs there: anywhere else a step could land
         between the record and its embeddings, and the save under way there and this one would undo each other.
@@ -778,6 +778,17 @@ def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem
 
 
 def _readme(trace: Trace, rows: int) -> bytes:
+    wrong = sum(not right_as_a_whole(trace, item) for item in rescued(trace))
+    left_out = (
+        f"{wrong} rescue(s) are left out: read as one text, prefix and continuation state another answer, which stands "
+        "in the prefix."
+    )
+    if rows:
+        told = f'sft.jsonl: {rows} row(s); load with datasets.load_dataset("json", data_files="sft.jsonl").'
+    elif wrong:
+        told = "There is no sft.jsonl: no rescue of this run is right as a whole."
+    else:
+        told = "There is no sft.jsonl: no continuation of the revised prefix was verified correct in this run."
     lines = [
         "A run of LatentRevise Explorer (method: arXiv 2606.29938).",
         "",
@@ -786,8 +797,7 @@ def _readme(trace: Trace, rows: int) -> bytes:
         "embeddings of every step.",
         "Check it yourself: embeddings[k+1] = (1 - step_size) * embeddings[k] + step_size * V[vertices].",
         "",
-        f'sft.jsonl: {rows} row(s); load with datasets.load_dataset("json", data_files="sft.jsonl").'
-        if rows
-        else "There is no sft.jsonl: no continuation of the revised prefix was verified correct in this run.",
+        told,
+        *([left_out] if wrong else []),
     ]
     return ("\n".join(lines) + "\n").encode()
