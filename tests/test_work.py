@@ -230,6 +230,34 @@ def test_of_cuts_that_come_while_one_is_laid_the_newest_is_laid(work, told, monk
     assert page.cut.m == 6
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [("open", "against", ("a", "b")), ("against", "open", ("a", None)), ("open", "open", ("b", None))],
+)
+def test_a_rival_is_chosen_beside_a_run_that_waits_and_takes_no_runs_place(work, told, first, second, shown):
+    for name in "ab":
+        shutil.copytree(work.runs_dir / told, work.runs_dir / name)
+    page, _ = visitor(work, told)
+    page.running = "pick"
+    runs = {"open": iter("ab"), "against": iter("b")}
+    threads = []
+    for turn, name in enumerate((first, second), 1):
+        action = getattr(work, name)(page, next(runs[name]))
+        threads.append(
+            threading.Thread(target=act, args=(work, page, name, action), kwargs=dict(on_model=False, choice=turn))
+        )
+        threads[-1].start()
+        while max(page.choice_turn, page.rival_turn) < turn:
+            time.sleep(0.01)
+    with work._turns:
+        page.running = None
+        work._turns.notify_all()
+    for thread in threads:
+        thread.join(20)
+    assert (page.opened.id, page.rival and page.rival.id) == shown
+    assert page.waiting == []
+
+
 def test_a_choice_is_refused_while_anything_else_runs(work, session):
     revised(work, session)
     more = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=False))

@@ -43,10 +43,12 @@ class Session:
     presets: tuple[SplitPoint, ...] = ()
     refusals: int = 0
     point: int = 0
-    # The turns of the newest word of a point, and of the newest choice of a run, a rollout or a cut: what comes late is
-    # older.
+    # The turns of the newest word of a point, of the newest choice of a run, a rollout or a cut, and of a rival: what
+    # comes late is older. And of those choices that wait.
     point_turn: int = 0
     choice_turn: int = 0
+    rival_turn: int = 0
+    waiting: list[int] = field(default_factory=list)
     joint: dict | None = None
     after_point: int = 0
     after_sampling: SamplingConfig | None = None

@@ -74,14 +74,14 @@ class Work:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
-        A `choice` (of a run, a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a
-        newer one is there.
+        A `choice` (of a run, a rival, a rollout or a cut, by its turn) waits for the one under way, and comes to
+        nothing once a newer one takes its place.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
         """
         if not self._begins(session, name, choice):
-            if choice is not None and choice < session.choice_turn:
+            if choice is not None and self._outdated(session, name, choice):
                 return
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
@@ -118,15 +118,33 @@ class Work:
         """Whether an action begins now, which then is what runs for its session."""
         with self._turns:
             if choice is not None:
-                session.choice_turn = max(session.choice_turn, choice)
+                turn = "rival_turn" if name == "against" else "choice_turn"
+                setattr(session, turn, max(getattr(session, turn), choice))
+                session.waiting.append(choice)
                 self._turns.notify_all()
-                self._turns.wait_for(lambda: choice < session.choice_turn or session.running not in CHOICES)
-                if choice < session.choice_turn:
+                try:
+                    # In their order: a run that is opened takes the rival off the screen.
+                    self._turns.wait_for(
+                        lambda: (
+                            self._outdated(session, name, choice)
+                            or (session.running not in CHOICES and min(session.waiting) == choice)
+                        )
+                    )
+                finally:
+                    session.waiting.remove(choice)
+                    self._turns.notify_all()
+                if self._outdated(session, name, choice):
                     return False
             if session.running:
                 return False
             session.running = name
             return True
+
+    @staticmethod
+    def _outdated(session: Session, name: str, choice: int) -> bool:
+        """Whether a newer choice takes a choice's place. Another run takes that of a rival, and not the reverse."""
+        newest = max(session.choice_turn, session.rival_turn) if name == "against" else session.choice_turn
+        return choice < newest
 
     def _at_work(
         self, session: Session, action: Iterator[Screen], put_away: Callable[[Session], None]
