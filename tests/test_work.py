@@ -551,6 +551,34 @@ def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):
     session.need_shown("called-otherwise-before")
 
 
+def test_a_click_that_was_on_its_way_while_the_run_got_another_name_is_none_of_another_run(work, session, told):
+    names = [told]
+    act(work, session, "restart", work.restart(session, CONFIG))
+    names.append(session.run_id)
+    act(work, session, "step", work.revise(session, CONFIG, one=True))
+    screen = act(work, session, "cut", work.cut(session, session.chosen, 4, "custom", CONFIG))
+    assert screen.rollouts["run_id"] == screen.audit["run_id"] == session.run_id not in names
+    for name in names:
+        session.need_shown(name)
+    act(work, session, "open", work.open(session, told), on_model=False)
+    with pytest.raises(UserError):
+        session.need_shown(names[1])
+    act(work, session, "step", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=True))
+    session.need_shown(told)
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    with pytest.raises(UserError):
+        session.need_shown(told)
+
+
+def test_a_run_taken_up_for_a_joint_fit_has_its_new_name_on_every_view(work, told, monkeypatch):
+    page, _ = visitor(work, told)
+    job = SimpleNamespace(poll=lambda: SimpleNamespace(state="failed", progress=0.5, message=""), cancel=lambda: None)
+    monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: job)
+    screen = act(work, page, "joint", work.joint(page), on_model=False)
+    views = screen.stage, screen.rollouts, screen.success, screen.audit, screen.watch["story"]
+    assert {view["run_id"] for view in views} == {page.run_id} != {told}
+
+
 @pytest.mark.parametrize("verb", ["curve", "decoy"])
 def test_the_stage_has_the_runs_new_name_as_soon_as_there_is_one(work, told, verb):
     page, _ = visitor(work, told)

@@ -37,6 +37,8 @@ class Session:
     refused: str = ""
     run: Run | None = None
     run_id: str = ""
+    # Names that the run on the screen had before: a click may be on its way while it gets another.
+    names: set[str] = field(default_factory=set)
     folder: Path | None = None
     chosen: int | None = None
     cut: SplitPoint | None = None
@@ -83,10 +85,15 @@ class Session:
         """Raises `UserError` where the page shows another run than this session: one that was away for too long is met
         by a fresh session, as after a restart of the app. Not while something runs, which no fresh session does and
         which gives the run other names: that is refused, or waits, anyway."""
-        if self.running is None and run_id != self.shown_id:
+        if self.running is None and run_id != self.shown_id and run_id not in self.names:
             raise UserError(
                 "This page was away for too long and its run was put away here: reload the page to go on with it."
             )
+
+    def rename(self, run_id: str) -> None:
+        """The run on the screen goes on under another name."""
+        self.names.add(self.shown_id)
+        self.run_id = run_id
 
     def need_run(self) -> Run:
         """The run, or a sentence that says what comes first."""

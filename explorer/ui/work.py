@@ -197,9 +197,10 @@ class Work:
                 return {}
             return self.drawing.all(session) | {"rollouts": self._taken_back(session)}
         if not session.run.before:  # nothing to keep, and nothing that is still being sampled
-            return {"rollouts": self.drawing.rollouts(session, "failed")}
+            return {"rollouts": self.drawing.rollouts(session, "failed"), "watch": self.drawing.watch(session)}
         self._keep(session)
         return {
+            "watch": self.drawing.watch(session),
             "rollouts": self._taken_back(session),
             "stage": self.drawing.stage(session),
             "compare": self.drawing.compare(session, "cancelled"),
@@ -222,6 +223,7 @@ class Work:
         run = Run.start(self.host.need(name), problem, sampling)
         session.begun += 1
         session.run, session.run_id, session.folder, session.opened = run, new_run_id(run.trace()), None, None
+        session.names = set()
         session.chosen = session.cut = session.joint = session.rival = None
         session.presets, session.point = (), 0
         text = run.model.token_text
@@ -312,6 +314,7 @@ class Work:
         """Put a run from disk on the session's screen, its split chosen as it was."""
         trace = opened.trace
         session.opened, session.run, session.run_id, session.folder = opened, None, "", None
+        session.names = set()
         session.joint, session.rival, session.planned = None, None, None
         session.nonce += 1
         session.chosen = session.cut = None
@@ -396,10 +399,10 @@ class Work:
             made = len(model.prompt(opened.trace.problem.question).token_ids)
             if len(opened.trace.prompt.token_ids) > made + SPARE_TOKENS:
                 raise UserError("The prompt of this run is not its question's: use an undamaged copy of it.")
-            session.run = Run.reopen(model, opened.trace, opened.trajectory())
+            run = Run.reopen(model, opened.trace, opened.trajectory())
             if session.run_id != opened.id:  # else the page's own, which was put away
-                session.run_id = new_run_id(opened.trace)
-            session.opened = None
+                session.rename(new_run_id(opened.trace))
+            session.run, session.opened = run, None
         return session.need_run()
 
     # -- rollouts and split ------------------------------------------------------------------------
@@ -487,8 +490,9 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
-        if session.folder is None:  # just taken up: the address names it from now on
+        if session.folder is None:  # just taken up: the address and every view name it from now on
             self._keep(session)
+            yield Screen(**self.drawing.all(session))
         steps = len(run.steps)
         trajectory = run.trajectory()
         vertices = sorted({vertex for step in run.steps for vertex in step.vertices})
@@ -524,7 +528,7 @@ class Work:
         self.limits.check(config)
         session.rival = None
         if run.steps:
-            session.run_id = new_run_id(run.trace())
+            session.rename(new_run_id(run.trace()))
             session.folder = None
         run.split_at(session.chosen, session.cut.m, config)
         session.point, session.joint = 0, None
@@ -547,14 +551,16 @@ class Work:
                     f"The run {earlier} is not saved, and with other settings what was continued would be lost: "
                     f"nothing was begun. {describe(error)}"
                 ) from error
-            session.run_id, session.folder = new_run_id(run.trace()), None
+            session.rename(new_run_id(run.trace()))
+            session.folder = None
         try:
             yield said
         finally:
             if run.after_sampling is was and (there or controls):
                 session.after_point, session.after_sampling = shown
                 if renamed:
-                    session.run_id, session.folder = earlier, folder
+                    session.rename(earlier)
+                    session.folder = folder
                 said["notice"] = info(
                     "Stopped: what was continued before stands, and nothing is kept of what was begun."
                 )

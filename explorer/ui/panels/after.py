@@ -78,10 +78,11 @@ def events(page: Page) -> None:
 
         yield from page.run("after", "after", session, action)
 
-    def curve(request: gr.Request, *settings):
+    def curve(evt: gr.EventData, request: gr.Request, *settings):
         session = page.session(request)
 
         def action():
+            session.need_shown(evt._data.get("run_id"))
             return page.work.curve(session, budgeted(settings))
 
         yield from page.run("after", "curve", session, action)
