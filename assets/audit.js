@@ -72,7 +72,7 @@ class Audit {
 
   #start() {
     if (this.start.getAttribute("aria-disabled")) return;
-    this.trigger("audit", {});
+    this.trigger("audit", { run_id: this.value?.run_id });
   }
 
   #cancel() {

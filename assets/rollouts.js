@@ -140,7 +140,7 @@ class Rollouts {
   }
 
   #send(name, choice) {
-    this.trigger(name, { ...choice, turn: nextTurn() });
+    this.trigger(name, { ...choice, run_id: this.payload.run_id, turn: nextTurn() });
   }
 
   #pick(index) {
@@ -275,8 +275,8 @@ function explain(value) {
 }
 
 /**
- * Gradio calls this once per component. `props.value`: null or {state, message, problem, sampling, done, tokens_per_second, rollouts, summary,
- * split, presets, refused}. Emits 'pick' {rollout, turn} and, 150 ms after the last move, 'split' {rollout, m, name, turn}.
+ * Gradio calls this once per component. `props.value`: null or {run_id, state, message, problem, sampling, done, tokens_per_second, rollouts, summary,
+ * split, presets, refused}. Emits 'pick' {rollout, run_id, turn} and, 150 ms after the last move, 'split' {rollout, m, name, run_id, turn}.
  */
 export function mount({ element, props, trigger, watch }) {
   const view = new Rollouts(element.querySelector(".lr-root") ?? element, trigger);

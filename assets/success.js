@@ -162,7 +162,7 @@ class Success {
 
   #start() {
     if (this.value?.why_not || this.value?.state === BUSY) return;
-    this.trigger("curve", {});
+    this.trigger("curve", { run_id: this.value?.run_id });
   }
 
   #cancel() {

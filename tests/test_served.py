@@ -508,3 +508,22 @@ def cookie_of(server: Server) -> str:
             answer.read()
             assert answer.status == status
     return "; ".join(cookie.split(";")[0] for cookie in answer.headers.get_all("Set-Cookie"))
+
+
+@pytest.mark.parametrize(
+    ("view", "on"),
+    [
+        ("The revision, step by step", "step"),
+        ("The revision, step by step", "joint"),
+        ("Rollouts", "pick"),
+        ("Rollouts", "split"),
+        ("Share correct over the steps", "curve"),
+        ("Is the rescue real?", "audit"),
+        ("Recorded runs", "live"),
+    ],
+)
+def test_what_a_page_from_before_a_restart_sends_touches_no_other_run(server, view, on):
+    caller = Caller(server)
+    (event,) = [one for one in caller.events() if one["on"] == [on] and one["labels"] == [view]]
+    sent = {"run_id": "of-before", "rollout": 0, "m": 3, "turn": 1}
+    assert b"away for too long" in caller.send(event, event["first"], sent)

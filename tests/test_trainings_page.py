@@ -18,7 +18,7 @@ import torch
 
 from explorer.errors import UserError
 from explorer.fingerprint import fingerprint
-from explorer.jobs import LOCK_FILE
+from explorer.jobs import LOCK_FILE, JobState
 from explorer.problems import load_bank
 from explorer.recorded import recorded_runs
 from explorer.records import ModelInfo, SamplingConfig
@@ -431,12 +431,35 @@ def test_names_that_are_cut_at_a_dash_are_told_apart_all_the_same(trainings, val
         place.mkdir(parents=True)
         (place / EVALUATION_FILE).write_text(evaluation((2, 0, 1)).model_dump_json())
     other = after.root / f"{folder.name}--x--sum-2xall"  # of a training that a person called so
+    (trainings.root / f"{folder.name}--x").mkdir()
     other.mkdir()
     (other / EVALUATION_FILE).write_text(evaluation((0, 0, 0)).model_dump_json())
+    job = SimpleNamespace(kind="evaluate", about=str(other), state=JobState.RUNNING, id="j", alive=True, last_lines=())
+    payload = after.payload(folder, config, [job], [], "m", [])
+    assert [side["side"] for side in payload["sides"]] == ["parent", "trained"]
+    assert payload["evaluating"] is None
+    assert after.training_of(job) == f"{folder.name}--x"
+
+
+def test_evaluations_whose_names_were_cut_at_a_dash_before_are_found(trainings):
+    config = TrainingConfig(
+        request=TrainRequest(),
+        model=ModelInfo(
+            id=f"{'m' * 31}-it", source="local", dtype="float32", device="cpu", vocab_size=9, hidden_size=4
+        ),
+    )
+    folder = trainings.root / "mine"
+    write_config(folder, config)
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "result.json").write_text('{"state": "done"}')
+    after, config = trainings.after, read_config(folder)
+    parent = f"of-{'m' * 31}--{config.model.fingerprint[:8]}"
+    for name in (f"{parent}--a--1-2xall", "mine--a--1-2xall"):
+        (after.root / name).mkdir(parents=True)
+        (after.root / name / EVALUATION_FILE).write_text(evaluation((2, 0, 1)).model_dump_json())
     payload = after.payload(folder, config, [], [], "m", [])
     assert [side["side"] for side in payload["sides"]] == ["parent", "trained"]
-    job = SimpleNamespace(kind="evaluate", about=str(other))
-    assert after.training_of(job) == f"{folder.name}--x"
 
 
 def evaluation(hits, losses=()):

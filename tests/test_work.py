@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import threading
 import time
+import weakref
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -227,6 +230,34 @@ def test_of_cuts_that_come_while_one_is_laid_the_newest_is_laid(work, told, monk
     assert page.cut.m == 6
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [("open", "against", ("a", "b")), ("against", "open", ("a", None)), ("open", "open", ("b", None))],
+)
+def test_a_rival_is_chosen_beside_a_run_that_waits_and_takes_no_runs_place(work, told, first, second, shown):
+    for name in "ab":
+        shutil.copytree(work.runs_dir / told, work.runs_dir / name)
+    page, _ = visitor(work, told)
+    page.running = "pick"
+    runs = {"open": iter("ab"), "against": iter("b")}
+    threads = []
+    for turn, name in enumerate((first, second), 1):
+        action = getattr(work, name)(page, next(runs[name]))
+        threads.append(
+            threading.Thread(target=act, args=(work, page, name, action), kwargs=dict(on_model=False, choice=turn))
+        )
+        threads[-1].start()
+        while max(page.choice_turn, page.rival_turn) < turn:
+            time.sleep(0.01)
+    with work._turns:
+        page.running = None
+        work._turns.notify_all()
+    for thread in threads:
+        thread.join(20)
+    assert (page.opened.id, page.rival and page.rival.id) == shown
+    assert page.waiting == []
+
+
 def test_a_choice_is_refused_while_anything_else_runs(work, session):
     revised(work, session)
     more = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=False))
@@ -388,6 +419,22 @@ def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, 
     assert again.stage["run_id"] == session.run_id
 
 
+def test_without_a_copy_on_disk_nothing_is_drawn_with_other_settings(work, session, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    act(work, session, "whole", work.whole(session, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    before, name, other = session.run.trace(), session.run_id, SAMPLING.model_copy(update={"seed": 9})
+    screen = act(work, session, "after", work.after(session, other))
+    assert screen.notice["text"].startswith(f"The run {name} is not saved")
+    assert (session.run.trace().after, session.run_id) == (before.after, name)
+    monkeypatch.undo()
+    screen = act(work, session, "after", work.after(session, other))
+    assert screen.notice["text"].endswith(f"the run {name} keeps them.")
+    assert load_run(work.runs_dir / name)[0].after == before.after
+
+
 def test_while_arms_are_drawn_anew_the_earlier_ones_are_not_counted(work, session, told):
     screens = work.guarded(session, "after", work.after(session, SAMPLING))
     first = next(screens)
@@ -421,11 +468,127 @@ def test_a_page_that_looks_closed_stops_and_finds_its_run_when_it_comes_back(wor
     sessions.leave("nobody")
 
 
+def held_by(work):
+    """Sessions of an app that puts runs away, and one page's."""
+    sessions = Sessions("default", put_away=work.put_away)
+    return sessions, sessions.of("page")
+
+
+@pytest.mark.parametrize("verb", ["step", "curve", "audit", "pack", "joint"])
+def test_a_page_that_left_holds_no_model_and_goes_on_with_its_run_when_it_comes_back(work, verb, monkeypatch):
+    sessions, page = held_by(work)
+    act(work, page, "whole", work.whole(page, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    run_id, before, embeddings = page.run_id, page.run.trace(), page.run.trajectory()
+    run, files = weakref.ref(page.run), sorted(work.runs_dir.iterdir())
+    sessions.leave("page")
+    gc.collect()
+    assert run() is None
+    assert sessions.of("page") is page
+    page.need_shown(run_id)
+    if verb == "pack":
+        assert work.pack(page).stem == run_id
+        return
+    monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: 1 / 0)
+    action = {
+        "step": lambda: work.revise(page, CONFIG, one=True),
+        "curve": lambda: work.curve(page, SAMPLING),
+        "audit": lambda: work.audit(page),
+        "joint": lambda: work.joint(page),
+    }[verb]
+    screen = act(work, page, verb, action(), on_model=verb != "joint")
+    assert screen.stage["run_id"] == page.run_id == run_id
+    assert sorted(work.runs_dir.iterdir()) == files, "the same run goes on"
+    assert page.run.before == before.before
+    assert torch.equal(page.run.trajectory()[: len(embeddings)], embeddings)
+
+
+@pytest.mark.parametrize("on_model", [True, False])
+def test_a_page_that_leaves_while_something_runs_holds_no_model_when_that_has_ended(work, monkeypatch, on_model):
+    sessions, page = held_by(work)
+    act(work, page, "whole", work.whole(page, PROBLEM, SAMPLING, CONFIG, SAMPLING))
+    run = weakref.ref(page.run)
+    if on_model:
+        action = work.revise(page, CONFIG.model_copy(update={"steps": 200}), one=False)
+    else:
+        job = SimpleNamespace(
+            poll=lambda: SimpleNamespace(state="building", progress=0.5, message=""), cancel=lambda: None
+        )
+        monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: job)
+        action = work.joint(page)
+    screens = work.guarded(page, "play", action, on_model=on_model)
+    next(screens)
+    sessions.leave("page")
+    screens.close()
+    del action
+    work.thread.close(wait_s=20)
+    gc.collect()
+    assert run() is None
+    assert page.opened.trace == load_run(page.folder)[0]
+
+
+def test_a_run_that_no_disk_has_is_kept_for_a_page_that_left(work, monkeypatch):
+    sessions, page = held_by(work)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    revised(work, page)
+    sessions.leave("page")
+    assert len(page.run.steps) == 3
+    monkeypatch.undo()
+    sessions.leave("page")
+    assert page.run is None
+    assert len(load_run(page.folder)[0].steps) == 3
+
+
 def test_a_click_on_a_run_that_is_not_this_sessions_is_refused(session):
     with pytest.raises(UserError, match="reload the page"):
         session.need_shown("of-before")
     session.run_id, session.run = "mine", object()
     session.need_shown("mine")
+    session.running = "curve"
+    session.need_shown("called-otherwise-before")
+
+
+def test_a_click_that_was_on_its_way_while_the_run_got_another_name_is_none_of_another_run(work, session, told):
+    names = [told]
+    act(work, session, "restart", work.restart(session, CONFIG))
+    names.append(session.run_id)
+    act(work, session, "step", work.revise(session, CONFIG, one=True))
+    screen = act(work, session, "cut", work.cut(session, session.chosen, 4, "custom", CONFIG))
+    assert screen.rollouts["run_id"] == screen.audit["run_id"] == session.run_id not in names
+    for name in names:
+        session.need_shown(name)
+    act(work, session, "open", work.open(session, told), on_model=False)
+    with pytest.raises(UserError):
+        session.need_shown(names[1])
+    act(work, session, "step", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=True))
+    session.need_shown(told)
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    with pytest.raises(UserError):
+        session.need_shown(told)
+
+
+def test_a_run_taken_up_for_a_joint_fit_has_its_new_name_on_every_view(work, told, monkeypatch):
+    page, _ = visitor(work, told)
+    job = SimpleNamespace(poll=lambda: SimpleNamespace(state="failed", progress=0.5, message=""), cancel=lambda: None)
+    monkeypatch.setattr("explorer.ui.work.start_joint_layout", lambda *a: job)
+    screen = act(work, page, "joint", work.joint(page), on_model=False)
+    views = screen.stage, screen.rollouts, screen.success, screen.audit, screen.watch["story"]
+    assert {view["run_id"] for view in views} == {page.run_id} != {told}
+
+
+@pytest.mark.parametrize("verb", ["curve", "decoy"])
+def test_the_stage_has_the_runs_new_name_as_soon_as_there_is_one(work, told, verb):
+    page, _ = visitor(work, told)
+    action = {
+        "curve": lambda: work.curve(page, SAMPLING.model_copy(update={"seed": 9})),
+        "decoy": lambda: work.decoy(page, "43"),
+    }[verb]
+    first = next(screen for screen in action() if screen.stage is not SAME)
+    assert first.busy != "", "not at the end only"
+    assert first.stage["run_id"] == page.run_id != told
 
 
 # -- runs from disk -----------------------------------------------------------------------------------
@@ -624,6 +787,18 @@ def test_an_audit_runs_what_is_missing_and_ends_on_screen_and_on_disk(work, sess
     assert screen.audit["finding"]["word"] == "Not rescued"
 
 
+def test_an_audit_says_of_each_control_that_was_left_out_why(work, session, told, monkeypatch):
+    def lacking(run, judge, kind, *more):
+        raise UserError(f"There is no {kind} here.")
+        yield
+
+    monkeypatch.setattr("explorer.auditing.other_control", lacking)
+    monkeypatch.setattr("explorer.auditing.decoy_control", lambda run, *_, **__: lacking(run, None, "decoy"))
+    screen = act(work, session, "audit", work.audit(session))
+    assert screen.notice["text"].startswith("8 controls were left out. There is no ")
+    assert all(f"There is no {kind} here." in screen.notice["text"] for kind in KINDS)
+
+
 def test_an_audit_that_is_cancelled_keeps_what_was_finished_and_goes_on(work, session, told):
     for screen in work.guarded(session, "audit", work.audit(session)):
         if screen.audit is not SAME and sum(row["n"] > 0 for row in screen.audit["rows"]) >= 5:
@@ -750,6 +925,38 @@ def test_packed_zips_do_not_pile_up(work, session, monkeypatch):
     assert not first.exists()
     root = second.parent.parent
     assert len(list(root.iterdir())) == 1
+
+
+def test_a_zip_says_why_it_has_no_row_or_fewer_than_rescues(work, session, told):
+    trace = session.run.trace()
+    base = next(item for item in trace.after if item.start is Start.REVISED)
+    wrong, right = (
+        base.model_copy(
+            update={"verdict": Verdict.CORRECT, "prefix_text": prefix, "text": text, "token_ids": (place, 5)}
+        )
+        for place, (prefix, text) in enumerate(
+            [("The answer is 41. ", "No, it is 42 apples."), ("He adds. ", "The answer is 42.")]
+        )
+    )
+
+    def said(*after):
+        store.save_run(trace.model_copy(update={"after": after}), session.run.trajectory(), work.runs_dir / "other")
+        page, _ = visitor(work, "other")
+        with zipfile.ZipFile(work.pack(page)) as archive:
+            return archive.read("README.txt").decode(), "sft.jsonl" in archive.namelist()
+
+    text, rows = said(wrong)
+    assert not rows
+    assert "verified correct" not in text
+    assert "no rescue of this run is right as a whole.\n1 rescue(s) are left out" in text
+    text, rows = said(wrong, right)
+    assert rows
+    assert "sft.jsonl: 1 row(s)" in text
+    assert "1 rescue(s) are left out" in text
+    text, rows = said(base)
+    assert not rows
+    assert "verified correct in this run.\n" in text
+    assert "left out" not in text
 
 
 def test_a_run_is_packed_where_it_is_made(work, session, monkeypatch):

@@ -158,6 +158,14 @@ def test_cancel_reaches_the_call_and_what_was_finished_comes_back(work, session)
     assert "Stopped" in screen.notice["text"] or session.opened.trace.before
 
 
+def test_a_page_that_is_closed_during_a_call_stays_closed(work, session):
+    screens = work.guarded(session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    next(screens)
+    session.left = 1.0
+    final(screens)
+    assert session.left == 1.0
+
+
 def test_the_calls_time_is_a_stop_sign_too(work, session, monkeypatch):
     act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     monkeypatch.setattr(zero_gpu, "SAVING_S", float(zero_gpu.CALL_S))  # its time is up at once

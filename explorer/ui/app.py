@@ -76,7 +76,7 @@ def build(settings: Settings, gpu: Callable | None = None, at_home: bool = True)
         zero_gpu.lend(work, gpu)
     page = Page(
         host,
-        Sessions(settings.model, lambda session: greet(work, session)),
+        Sessions(settings.model, lambda session: greet(work, session), work.put_away),
         work,
         Hunts(host, settings.runs_dir),
         Trainings(host, settings.runs_dir),

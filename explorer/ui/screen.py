@@ -117,6 +117,7 @@ class Drawing:
             split=session.cut,
             split_rollout=session.chosen,
             presets=session.presets,
+            run_id=session.shown_id,
         )
 
     def stage(self, session: Session, status: str | None = None) -> dict | None:

@@ -37,16 +37,20 @@ class Session:
     refused: str = ""
     run: Run | None = None
     run_id: str = ""
+    # Names that the run on the screen had before: a click may be on its way while it gets another.
+    names: set[str] = field(default_factory=set)
     folder: Path | None = None
     chosen: int | None = None
     cut: SplitPoint | None = None
     presets: tuple[SplitPoint, ...] = ()
     refusals: int = 0
     point: int = 0
-    # The turns of the newest word of a point, and of the newest choice of a run, a rollout or a cut: what comes late is
-    # older.
+    # The turns of the newest word of a point, of the newest choice of a run, a rollout or a cut, and of a rival: what
+    # comes late is older. And of those choices that wait.
     point_turn: int = 0
     choice_turn: int = 0
+    rival_turn: int = 0
+    waiting: list[int] = field(default_factory=list)
     joint: dict | None = None
     after_point: int = 0
     after_sampling: SamplingConfig | None = None
@@ -63,6 +67,8 @@ class Session:
     problems: tuple[Problem, ...] = ()
     listed: str = ""
     running: Start | str | None = None
+    # Actions under way: one whose page left goes on to its end when nothing is `running` any more.
+    at_work: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)
     # When it said goodbye; None once it is heard of again.
@@ -77,11 +83,17 @@ class Session:
 
     def need_shown(self, run_id: object) -> None:
         """Raises `UserError` where the page shows another run than this session: one that was away for too long is met
-        by a fresh session, as after a restart of the app."""
-        if run_id != self.shown_id:
+        by a fresh session, as after a restart of the app. Not while something runs, which no fresh session does and
+        which gives the run other names: that is refused, or waits, anyway."""
+        if self.running is None and run_id != self.shown_id and run_id not in self.names:
             raise UserError(
                 "This page was away for too long and its run was put away here: reload the page to go on with it."
             )
+
+    def rename(self, run_id: str) -> None:
+        """The run on the screen goes on under another name."""
+        self.names.add(self.shown_id)
+        self.run_id = run_id
 
     def need_run(self) -> Run:
         """The run, or a sentence that says what comes first."""
@@ -93,9 +105,14 @@ class Session:
 class Sessions:
     """All open pages."""
 
-    def __init__(self, default_model: str, greet: Callable[[Session], None] = lambda session: None):
-        """`greet` puts on a new session what every page shows first."""
-        self._default_model, self._greet = default_model, greet
+    def __init__(
+        self,
+        default_model: str,
+        greet: Callable[[Session], None] = lambda session: None,
+        put_away: Callable[[Session], None] = lambda session: None,
+    ):
+        """`greet` puts on a new session what every page shows first; `put_away` frees what a closed page holds."""
+        self._default_model, self._greet, self._put_away = default_model, greet, put_away
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -128,8 +145,8 @@ class Sessions:
                 session.stop.set()
 
     def leave(self, session_hash: str | None) -> None:
-        """A page was closed, or looks so: its work stops. Its memory is given back when `AWAY` others have left since,
-        or as that of any page that rests."""
+        """A page was closed, or looks so: its work stops and its run, with the model, is put away. The rest is given
+        back when `AWAY` others have left since, or as that of any page that rests."""
         with self._lock:
             session = self._sessions.get(session_hash or "local")
             if session is None:
@@ -139,3 +156,4 @@ class Sessions:
             away = sorted((s.left, key) for key, s in self._sessions.items() if s.left is not None)
             for _, key in away[:-AWAY]:
                 del self._sessions[key]
+        self._put_away(session)

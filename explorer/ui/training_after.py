@@ -8,6 +8,7 @@ What it does not do: evaluate (`training/evaluate.py`), lay out anything.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -155,12 +156,18 @@ class After:
         if not files.finished(folder):
             return None
         mine, parents = f"{folder.name}--", f"{_of(config)}--"
-        job = next(
-            (job for job in jobs if job.kind == "evaluate" and Path(job.about).name.startswith((mine, parents))), None
-        )
+        # A training may be called as this one is, two dashes and more.
+        others = tuple(f"{path.name}--" for path in folder.parent.glob(f"{glob.escape(mine)}*"))
+
+        def ours(name: str) -> bool:
+            return name.startswith((mine, parents)) and not name.startswith(others)
+
+        job = next((job for job in jobs if job.kind == "evaluate" and ours(Path(job.about).name)), None)
         found = {path.parent.name: path.parent for path in self.root.glob(f"*/{EVALUATION_FILE}")}
-        ways = [name.removeprefix(start) for start in (mine, parents) for name in found if name.startswith(start)]
-        ways = [way for way in ways if "--" not in way]  # of a training whose name begins like this one's
+        # Of a name that was cut at a dash this was once kept.
+        before = f"{_of(config, '-')}--"
+        found |= {parents + name.removeprefix(before): found[name] for name in list(found) if name.startswith(before)}
+        ways = [name.removeprefix(mine).removeprefix(parents) for name in found if ours(name)]
         # Those measured both ways come first, the newest of them.
         rank = {way: (mine + way in found) + (parents + way in found) for way in ways}
         newest = {way: max(_changed(found.get(start + way)) for start in (mine, parents)) for way in ways}
@@ -333,9 +340,10 @@ def set_slug(problems: str) -> str:
     return f"{_slug(Path(problems).stem, 21)}-{hashlib.sha256(problems.encode()).hexdigest()[:10]}"
 
 
-def _of(config: files.TrainingConfig) -> str:
-    """What a parent's evaluations are called; no training's name begins so, those begin with a date or are refused."""
-    return f"of-{_slug(config.model.id)}-{config.model.fingerprint[:8]}"
+def _of(config: files.TrainingConfig, cut: str = "") -> str:
+    """What a parent's evaluations are called; no training's name begins so, those begin with a date or are refused.
+    `cut` is what follows the model's part."""
+    return f"of-{_slug(config.model.id)}{cut}-{config.model.fingerprint[:8]}"
 
 
 def _name(side: str, folder: Path, config: files.TrainingConfig) -> str:

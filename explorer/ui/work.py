@@ -14,20 +14,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from explorer.audit import decoy_control
 from explorer.auditing import audit_run
 from explorer.errors import UserError, describe
-from explorer.export import sft_rows, to_jsonl
+from explorer.export import rescued, right_as_a_whole, sft_rows, to_jsonl
 from explorer.limits import HOME, Limits
 from explorer.pipeline import Run
 from explorer.problems import make_problem
 from explorer.records import Problem, RevisionConfig, SamplingConfig, Start, Trace, Verdict
 from explorer.split import SplitPoint, best_failed, best_preset, presets
-from explorer.store import import_run, new_run_id, run_folder, save_run, zip_run
+from explorer.store import import_run, load_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
 from explorer.ui.pump import NAP_S, NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
@@ -38,6 +38,8 @@ from explorer.verdict import Judge
 from explorer.views.payloads import rollouts_payload
 from explorer.views.success import curve_steps
 from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
+
+T = TypeVar("T")
 
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
@@ -72,14 +74,14 @@ class Work:
         """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
-        A `choice` (of a run, a rollout or a cut, by its turn) waits for the one under way, and comes to nothing once a
-        newer one is there.
+        A `choice` (of a run, a rival, a rollout or a cut, by its turn) waits for the one under way, and comes to
+        nothing once a newer one takes its place.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
         """
         if not self._begins(session, name, choice):
-            if choice is not None and choice < session.choice_turn:
+            if choice is not None and self._outdated(session, name, choice):
                 return
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
@@ -87,14 +89,15 @@ class Work:
         session.stop.clear()
         try:
             if not on_model:
-                for screen in action:
-                    if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
-                        time.sleep(NAP_S)
-                    else:
-                        yield screen
+                with contextlib.closing(self._at_work(session, action, self.put_away)) as screens:
+                    for screen in screens:
+                        if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
+                            time.sleep(NAP_S)
+                        else:
+                            yield screen
                 return
             yield from self.thread.drain(
-                action,
+                self._at_work(session, action, self._put_away),
                 merged,
                 session.stop.set,
                 name=name,
@@ -115,15 +118,66 @@ class Work:
         """Whether an action begins now, which then is what runs for its session."""
         with self._turns:
             if choice is not None:
-                session.choice_turn = max(session.choice_turn, choice)
+                turn = "rival_turn" if name == "against" else "choice_turn"
+                setattr(session, turn, max(getattr(session, turn), choice))
+                session.waiting.append(choice)
                 self._turns.notify_all()
-                self._turns.wait_for(lambda: choice < session.choice_turn or session.running not in CHOICES)
-                if choice < session.choice_turn:
+                try:
+                    # In their order: a run that is opened takes the rival off the screen.
+                    self._turns.wait_for(
+                        lambda: (
+                            self._outdated(session, name, choice)
+                            or (session.running not in CHOICES and min(session.waiting) == choice)
+                        )
+                    )
+                finally:
+                    session.waiting.remove(choice)
+                    self._turns.notify_all()
+                if self._outdated(session, name, choice):
                     return False
             if session.running:
                 return False
             session.running = name
             return True
+
+    @staticmethod
+    def _outdated(session: Session, name: str, choice: int) -> bool:
+        """Whether a newer choice takes a choice's place. Another run takes that of a rival, and not the reverse."""
+        newest = max(session.choice_turn, session.rival_turn) if name == "against" else session.choice_turn
+        return choice < newest
+
+    def _at_work(
+        self, session: Session, action: Iterator[Screen], put_away: Callable[[Session], None]
+    ) -> Iterator[Screen]:
+        """An action, which has an end of its own: one whose page left ends after `guarded` has."""
+        with self._turns:
+            session.at_work += 1
+        try:
+            yield from action
+        finally:
+            with self._turns:
+                session.at_work -= 1
+            put_away(session)
+
+    def put_away(self, session: Session) -> None:
+        """The page of a session was closed: its run, which holds the model, is shown from disk from now on; at the end
+        of what is under way for it, if anything is."""
+        if session.left is None or session.run is None:
+            return
+        with contextlib.suppress(UserError):  # the app is being closed too
+            self._between(lambda: self._put_away(session))
+
+    def _put_away(self, session: Session) -> None:
+        run = session.run
+        if session.left is None or session.at_work or run is None:
+            return
+        try:
+            opened = Opened(session.run_id, run.trace(), self._saved(session)) if run.before else None
+        except OSError:
+            return  # memory is all that has it
+        with self._turns:
+            if session.left is not None and not session.at_work and session.run is run:
+                session.run, session.opened, session.planned = None, opened, None
 
     def _unmoved(self, session: Session) -> dict[str, Any]:
         """After a refusal: the picker moved by itself in the browser, and is told to go back to where the cut is."""
@@ -143,9 +197,10 @@ class Work:
                 return {}
             return self.drawing.all(session) | {"rollouts": self._taken_back(session)}
         if not session.run.before:  # nothing to keep, and nothing that is still being sampled
-            return {"rollouts": self.drawing.rollouts(session, "failed")}
+            return {"rollouts": self.drawing.rollouts(session, "failed"), "watch": self.drawing.watch(session)}
         self._keep(session)
         return {
+            "watch": self.drawing.watch(session),
             "rollouts": self._taken_back(session),
             "stage": self.drawing.stage(session),
             "compare": self.drawing.compare(session, "cancelled"),
@@ -168,6 +223,7 @@ class Work:
         run = Run.start(self.host.need(name), problem, sampling)
         session.begun += 1
         session.run, session.run_id, session.folder, session.opened = run, new_run_id(run.trace()), None, None
+        session.names = set()
         session.chosen = session.cut = session.joint = session.rival = None
         session.presets, session.point = (), 0
         text = run.model.token_text
@@ -258,6 +314,7 @@ class Work:
         """Put a run from disk on the session's screen, its split chosen as it was."""
         trace = opened.trace
         session.opened, session.run, session.run_id, session.folder = opened, None, "", None
+        session.names = set()
         session.joint, session.rival, session.planned = None, None, None
         session.nonce += 1
         session.chosen = session.cut = None
@@ -328,7 +385,8 @@ class Work:
             yield Screen(ending=info(text), busy="")
 
     def _take_up(self, session: Session) -> Generator[Screen, None, Run]:
-        """The session's live run; an opened one is taken up first, under a new name, once its model is there."""
+        """The session's live run; an opened one is taken up first, under a new name unless it is the page's own, once
+        its model is there."""
         if session.run is None and session.opened is not None:
             name = session.model
             yield from self.await_model(session, name)
@@ -341,8 +399,10 @@ class Work:
             made = len(model.prompt(opened.trace.problem.question).token_ids)
             if len(opened.trace.prompt.token_ids) > made + SPARE_TOKENS:
                 raise UserError("The prompt of this run is not its question's: use an undamaged copy of it.")
-            session.run = Run.reopen(model, opened.trace, opened.trajectory())
-            session.run_id, session.opened = new_run_id(opened.trace), None
+            run = Run.reopen(model, opened.trace, opened.trajectory())
+            if session.run_id != opened.id:  # else the page's own, which was put away
+                session.rename(new_run_id(opened.trace))
+            session.run, session.opened = run, None
         return session.need_run()
 
     # -- rollouts and split ------------------------------------------------------------------------
@@ -430,8 +490,9 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is no movement to fit yet.")
-        if session.folder is None:  # just taken up: the address names it from now on
+        if session.folder is None:  # just taken up: the address and every view name it from now on
             self._keep(session)
+            yield Screen(**self.drawing.all(session))
         steps = len(run.steps)
         trajectory = run.trajectory()
         vertices = sorted({vertex for step in run.steps for vertex in step.vertices})
@@ -467,7 +528,7 @@ class Work:
         self.limits.check(config)
         session.rival = None
         if run.steps:
-            session.run_id = new_run_id(run.trace())
+            session.rename(new_run_id(run.trace()))
             session.folder = None
         run.split_at(session.chosen, session.cut.m, config)
         session.point, session.joint = 0, None
@@ -483,14 +544,23 @@ class Work:
         there, controls, alike = len(run.after), len(run.controls), run.stands_beside(sampling)
         renamed = not alike and session.run_id == earlier
         if renamed:
-            session.run_id, session.folder = new_run_id(run.trace()), None
+            try:
+                self._saved(session)
+            except OSError as error:
+                raise UserError(
+                    f"The run {earlier} is not saved, and with other settings what was continued would be lost: "
+                    f"nothing was begun. {describe(error)}"
+                ) from error
+            session.rename(new_run_id(run.trace()))
+            session.folder = None
         try:
             yield said
         finally:
             if run.after_sampling is was and (there or controls):
                 session.after_point, session.after_sampling = shown
                 if renamed:
-                    session.run_id, session.folder = earlier, folder
+                    session.rename(earlier)
+                    session.folder = folder
                 said["notice"] = info(
                     "Stopped: what was continued before stands, and nothing is kept of what was begun."
                 )
@@ -541,6 +611,7 @@ class Work:
         with self._drawing_anew(session, sampling, earlier) as said:
             session.after_sampling = sampling
             points = curve_steps(len(run.steps))
+            yield Screen(stage=self.drawing.stage(session))  # it may have another name by now
             drawn = 0.0
             for point in points:
                 where = {"running": point, "planned": points, "sampling": sampling}
@@ -567,6 +638,7 @@ class Work:
         sampling = session.after_sampling
         if sampling is None or not any(item.step == session.after_point for item in run.after):
             raise UserError("Continue from a step first: the control is compared with what that found.")
+        yield Screen(stage=self.drawing.stage(session))  # taken up just now, it has another name
         said = None
         if target:  # as a gold answer would be checked
             target = make_problem(run.problem.question, target).answer
@@ -603,8 +675,9 @@ class Work:
                 yield Screen(audit=self.drawing.audit(session, "running", kind=state.kind, doing=state.doing))
         stopped = session.stop.is_set()
         views = self.drawing.all(session) | {"audit": self.drawing.audit(session, "cancelled" if stopped else "idle")}
+        said = "One control was" if len(left_out) == 1 else f"{len(left_out)} controls were"
         notice = (
-            unsaved or self._keep(session) or (info(f"One control was left out. {left_out[0]}") if left_out else None)
+            unsaved or self._keep(session) or (info(" ".join([f"{said} left out.", *left_out])) if left_out else None)
         )
         yield Screen(**views, busy="", notice=notice)
 
@@ -630,20 +703,24 @@ class Work:
     # -- taking it home ----------------------------------------------------------------------------
 
     def pack(self, session: Session) -> Path:
-        """The run's folder and `sft.jsonl` as one zip; without a rescue the zip says that there is no row.
+        """The run's folder and `sft.jsonl` as one zip; without a row the zip says why there is none.
 
         It is packed on the model thread, between two looks of whatever runs there: anywhere else a step could land
         between the record and its embeddings, and the save under way there and this one would undo each other.
         """
-        packed: list[Path] = []
+        return self._between(lambda: self._pack(session))
 
-        def packing() -> Iterator[None]:
-            packed.append(self._pack(session))
+    def _between(self, act: Callable[[], T]) -> T:
+        """Do something on the model thread, between two looks of whatever runs there."""
+        done: list[T] = []
+
+        def acting() -> Iterator[None]:
+            done.append(act())
             yield None
 
-        for _ in self.thread.drain(packing(), lambda older, newer: newer, lambda: None, quick=True):
+        for _ in self.thread.drain(acting(), lambda older, newer: newer, lambda: None, quick=True):
             pass
-        return packed[0]
+        return done[0]
 
     def _pack(self, session: Session) -> Path:
         if session.run is None and session.opened is not None:
@@ -673,6 +750,14 @@ class Work:
         except OSError as error:
             return warning(f"This run could not be saved; the screen keeps it. {describe(error)}")
         return None
+
+    def _saved(self, session: Session) -> Path:
+        """The run's folder, written only where it is not as the run stands. Raises `OSError`."""
+        if session.folder is not None:
+            with contextlib.suppress(UserError):
+                if load_run(session.folder, with_trajectory=False)[0] == session.run.trace():
+                    return session.folder
+        return self._save(session)
 
     def _save(self, session: Session) -> Path:
         run = session.run
@@ -717,6 +802,17 @@ def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem
 
 
 def _readme(trace: Trace, rows: int) -> bytes:
+    wrong = sum(not right_as_a_whole(trace, item) for item in rescued(trace))
+    left_out = (
+        f"{wrong} rescue(s) are left out: read as one text, prefix and continuation state another answer, which stands "
+        "in the prefix."
+    )
+    if rows:
+        told = f'sft.jsonl: {rows} row(s); load with datasets.load_dataset("json", data_files="sft.jsonl").'
+    elif wrong:
+        told = "There is no sft.jsonl: no rescue of this run is right as a whole."
+    else:
+        told = "There is no sft.jsonl: no continuation of the revised prefix was verified correct in this run."
     lines = [
         "A run of LatentRevise Explorer (method: arXiv 2606.29938).",
         "",
@@ -725,8 +821,7 @@ def _readme(trace: Trace, rows: int) -> bytes:
         "embeddings of every step.",
         "Check it yourself: embeddings[k+1] = (1 - step_size) * embeddings[k] + step_size * V[vertices].",
         "",
-        f'sft.jsonl: {rows} row(s); load with datasets.load_dataset("json", data_files="sft.jsonl").'
-        if rows
-        else "There is no sft.jsonl: no continuation of the revised prefix was verified correct in this run.",
+        told,
+        *([left_out] if wrong else []),
     ]
     return ("\n".join(lines) + "\n").encode()

@@ -52,7 +52,25 @@ CALL_S, SAVING_S = 60, 10.0
 HUNG_S = CALL_S + 2 * SAVING_S
 BROKE_OFF = "The Space took its GPU back too early: try again with fewer rollouts, tokens or steps."
 # Of a session's values these stay where they are.
-_OWN = ("id", "run", "opened", "rival", "running", "stop", "touched", "previous", "refused", "problems", "listed")
+_OWN = (
+    "id",
+    "run",
+    "opened",
+    "rival",
+    "running",
+    "at_work",
+    "point_turn",
+    "choice_turn",
+    "rival_turn",
+    "waiting",
+    "stop",
+    "touched",
+    "left",
+    "previous",
+    "refused",
+    "problems",
+    "listed",
+)
 
 
 class Flag:

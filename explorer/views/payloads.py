@@ -68,6 +68,7 @@ def rollouts_payload(
     split: SplitPoint | None = None,
     split_rollout: int | None = None,
     presets: Sequence[SplitPoint] = (),
+    run_id: str = "",
 ) -> Payload:
     """The rollouts view.
 
@@ -82,6 +83,7 @@ def rollouts_payload(
         split: where the chosen rollout is cut.
         split_rollout: which rollout is chosen.
         presets: the cuts on offer for it.
+        run_id: names the run, for what is chosen of it.
     """
     finished = dict(enumerate(trace.before)) if rollouts is None else rollouts
     ids = drafts or [rollout.token_ids for rollout in trace.before]
@@ -112,6 +114,7 @@ def rollouts_payload(
             "why": split.why,
         }
     return {
+        "run_id": run_id,
         "state": state,
         "message": message,
         "problem": trace.problem.model_dump(),

@@ -63,6 +63,7 @@ def rollouts(**changes) -> dict:
     """Four finished rollouts: two wrong, one unjudged, one correct."""
     cards = [rollout(i, tokens(text), *VERDICTS[i]) for i, text in enumerate(TEXTS)]
     value = {
+        "run_id": "mine",
         "state": "done",
         "message": "",
         "problem": PROBLEM,

@@ -119,7 +119,7 @@ def test_only_failed_rollouts_can_be_picked(opened):
     page.locator(".lr-card").nth(3).click()
     assert events(page, "pick") == []
     page.locator(".lr-card-pick").nth(1).click()
-    assert events(page, "pick") == [{"rollout": 1}]
+    assert events(page, "pick") == [{"rollout": 1, "run_id": "mine"}]
     assert page.locator(".lr-card-pick").nth(1).get_attribute("aria-pressed") == "true"
     assert page.locator(".lr-split").is_visible()
 
@@ -135,7 +135,7 @@ def test_clicking_a_token_ends_the_prefix_before_it(opened):
     assert cut(page) == (8, total - 8, 0)
     assert "at least one token" in page.locator(".lr-split-why").text_content()
     rest(page)
-    assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom"}]
+    assert events(page, "split") == [{"rollout": 0, "m": 8, "name": "custom", "run_id": "mine"}]
 
 
 def test_the_handle_is_a_slider_and_sends_once_after_a_rest(opened):
@@ -145,7 +145,7 @@ def test_the_handle_is_a_slider_and_sends_once_after_a_rest(opened):
     handle.focus()
     page.keyboard.press("ArrowRight")
     rest(page)
-    assert events(page, "split") == [{"rollout": 0, "m": 6, "name": "custom"}]
+    assert events(page, "split") == [{"rollout": 0, "m": 6, "name": "custom", "run_id": "mine"}]
     # Three at once: a key press through the driver may take longer than the rest that ends a movement.
     press = "node.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true }))"
     handle.evaluate(f"node => {{ {press}; {press}; {press}; }}")
@@ -218,7 +218,7 @@ def test_presets_say_why_and_why_not(opened):
     assert cut(page)[0] == 5
     assert page.locator(".lr-split-why").text_content() == "A fixed length."
     rest(page)
-    assert events(page, "split") == [{"rollout": 0, "m": 5, "name": "fixed"}]
+    assert events(page, "split") == [{"rollout": 0, "m": 5, "name": "fixed", "run_id": "mine"}]
 
 
 def test_tokens_past_the_limit_are_shown_as_not_used(opened):

@@ -494,7 +494,7 @@ def test_sampling_shows_where_it_stands_and_can_be_cancelled(opened):
     about = page.locator(f"#{button.get_attribute('aria-describedby')}").inner_text()
     assert "8\u00a0continuations from each of up to 6 steps, at the same budget" in about
     button.click()
-    assert events(page, "curve") == [{}]
+    assert events(page, "curve") == [{"run_id": "mine"}]
     busy = dict(state="sampling", planned=curve_steps(10))
     show(page, curve(**busy))
     assert page.evaluate("document.activeElement.textContent") == "Cancel"

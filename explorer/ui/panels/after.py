@@ -78,10 +78,11 @@ def events(page: Page) -> None:
 
         yield from page.run("after", "after", session, action)
 
-    def curve(request: gr.Request, *settings):
+    def curve(evt: gr.EventData, request: gr.Request, *settings):
         session = page.session(request)
 
         def action():
+            session.need_shown(evt._data.get("run_id"))
             return page.work.curve(session, budgeted(settings))
 
         yield from page.run("after", "curve", session, action)
@@ -95,7 +96,8 @@ def events(page: Page) -> None:
             path = page.work.pack(page.session(request))
         except Exception as error:
             return None, warning(describe(error))  # not the last one's file: the page would fetch that
-        return str(path), info(f"{path.name} holds the run's folder and, if there was a rescue, sft.jsonl.")
+        rows = "and, if a rescue is right as a whole, sft.jsonl"
+        return str(path), info(f"{path.name} holds the run's folder {rows}.")
 
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
     model = dict(

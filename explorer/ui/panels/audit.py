@@ -17,9 +17,14 @@ def layout(page: Page) -> None:
 def events(page: Page) -> None:
     """Auditing, and ending it; finished controls stay."""
 
-    def audit(request: gr.Request):
+    def audit(evt: gr.EventData, request: gr.Request):
         session = page.session(request)
-        yield from page.run("audit", "audit", session, lambda: page.work.audit(session))
+
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.audit(session)
+
+        yield from page.run("audit", "audit", session, action)
 
     page.audit.audit(
         audit,

@@ -79,9 +79,14 @@ def events(page: Page) -> None:
 
         return page.once("revision", "against", session, action, on_model=False, choice=data.get("turn"))
 
-    def joint(request: gr.Request):
+    def joint(evt: gr.EventData, request: gr.Request):
         session = page.session(request)
-        yield from page.run("revision", "joint", session, lambda: page.work.joint(session), on_model=False)
+
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.joint(session)
+
+        yield from page.run("revision", "joint", session, action, on_model=False)
 
     model = dict(
         inputs=page.revision.all(),

@@ -23,6 +23,7 @@ def events(page: Page) -> None:
         session, data = page.session(request), evt._data
 
         def action():
+            session.need_shown(data.get("run_id"))
             return page.work.pick(session, int(data["rollout"]), revision_of(settings))
 
         return page.once("revision", "pick", session, action, taking_up(session), choice=data.get("turn", 0))
@@ -31,6 +32,7 @@ def events(page: Page) -> None:
         session, data = page.session(request), evt._data
 
         def action():
+            session.need_shown(data.get("run_id"))
             where = int(data["rollout"]), int(data["m"]), str(data.get("name", "custom"))
             return page.work.cut(session, *where, revision_of(settings))
 

@@ -55,10 +55,15 @@ def events(page: Page, demo: gr.Blocks) -> None:
         session, data = page.session(request), evt._data
         return show(page, session, str(data.get("id", "")), data.get("turn"))
 
-    def live(request: gr.Request):
+    def live(evt: gr.EventData, request: gr.Request):
         session = page.session(request)
+
+        def action():
+            session.need_shown(evt._data.get("run_id"))
+            return page.work.replay(session)
+
         # The page is turned to running by then: what is said about it stands with the problem, and at the end.
-        yield from page.run("problem", "replay", session, lambda: page.work.replay(session))
+        yield from page.run("problem", "replay", session, action)
 
     def bring(files: list[str] | None, request: gr.Request):
         session, paths = page.session(request), [Path(file) for file in files or ()]
