@@ -14,7 +14,7 @@ from explorer.model import LanguageModel
 from explorer.statistics import is_degenerate, wilson_interval
 from explorer.store import load_run
 from explorer.training import evaluate
-from explorer.training.evaluate import bootstrap, compare, mean_rate, pooled, read_evaluation, unrelated
+from explorer.training.evaluate import bootstrap, compare, mean_rate, points, pooled, read_evaluation, unrelated
 from tests.tiny_training import saved_model
 
 
@@ -222,3 +222,10 @@ def test_other_settings_are_not_compared(place, tmp_path, capsys):
     others.write_text('{"id": "z", "question": "1 + 1?", "answer": 2}')
     assert verb(*asked(place, tmp_path / "c", "--problems", others, "--against", tmp_path / "a")) == 2
     assert "different problems" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "+0.0"), (0.0134, "+1.3"), (0.00037, "+0.04"), (-0.0004, "−0.04"), (0.0005, "+0.1")]
+)
+def test_points_read_as_none_only_where_they_are(share, said):
+    assert points(share) == said

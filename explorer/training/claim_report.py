@@ -43,8 +43,8 @@ from explorer.training.evaluate import (
     mean_rate,
     nats,
     percent,
+    points,
     read_evaluation,
-    signed,
 )
 from explorer.training.traces import OWN, RESCUED
 
@@ -375,7 +375,7 @@ def _value(arm: dict) -> Value:
 
 
 def _points(plain: dict) -> str:
-    value, low, high = (signed(100 * plain[name], 1) for name in ("value", "low", "high"))
+    value, low, high = (points(plain[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 

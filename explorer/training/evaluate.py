@@ -355,6 +355,12 @@ def signed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
+def points(share: float) -> str:
+    """A difference of shares in points, +1.3; +0.04 where it would read as none and is not: an interval that leaves 0
+    out must look like one."""
+    return signed(100 * share, 2 if 0 < abs(100 * share) < 0.05 else 1)
+
+
 def nats(gap: Value) -> str:
     """+1.14 (+0.83 to +1.47)."""
     return f"{signed(gap.value, 2)} ({signed(gap.low, 2)} to {signed(gap.high, 2)})"

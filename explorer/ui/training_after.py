@@ -31,8 +31,8 @@ from explorer.training.evaluate import (
     dearer,
     mean_rate,
     nats,
+    points,
     read_evaluation,
-    signed,
     unrelated_difference,
 )
 from explorer.ui.models import ModelHost
@@ -257,9 +257,7 @@ def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[st
     if both:
         n = parent.sampling.n
         told = compare({name: after[name] for name in both}, {name: before[name] for name in both}, n, parent.model.id)
-        by, low, high = (
-            signed(100 * value, 1) for value in (told.difference.value, told.difference.low, told.difference.high)
-        )
+        by, low, high = (points(value) for value in (told.difference.value, told.difference.low, told.difference.high))
         lines.append(
             f"pass@1 {by} points ({low} to {high}) over {count_words(len(both), 'problem')} {_seen(trained_on)}: "
             f"better on {told.better}, worse on {told.worse} (sign test p = {told.p:.2g}). Zero-hit before and "

@@ -135,7 +135,7 @@ def test_what_cannot_begin_says_why(visit, server):
         fill(page, Updates=9)
         settled(page)
         form(page).get_by_label(re.compile("^Recorded runs")).check()
-        expect(reason).to_contain_text("different models")
+        expect(form(page)).to_contain_text("made by another model")
         assert visitor.errors == []
 
 
