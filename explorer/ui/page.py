@@ -172,10 +172,14 @@ class Page:
 
     def once(self, *action: Any, **options: Any) -> dict:
         """`run` to its end, all redraws as one: for events that skip Gradio's queue, of whose generators only the first
-        value would ever arrive."""
+        value would ever arrive. What was chosen and has been superseded meanwhile draws nothing: the newer choice's
+        answer could be there before this one's."""
         updates: dict = {}
         for update in self.run(*action, quick=True, **options):
             updates |= update
+        name, session, choice = action[1], action[2], options.get("choice")
+        if choice is not None and self.work.outdated(session, name, choice):
+            updates = {}
         return updates or self.draw(Screen(), action[0])
 
     def stop(self, request: gr.Request) -> None:

@@ -81,7 +81,7 @@ class Work:
             stopped work.
         """
         if not self._begins(session, name, choice):
-            if choice is not None and self._outdated(session, name, choice):
+            if choice is not None and self.outdated(session, name, choice):
                 return
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
@@ -126,14 +126,14 @@ class Work:
                     # In their order: a run that is opened takes the rival off the screen.
                     self._turns.wait_for(
                         lambda: (
-                            self._outdated(session, name, choice)
+                            self.outdated(session, name, choice)
                             or (session.running not in CHOICES and min(session.waiting) == choice)
                         )
                     )
                 finally:
                     session.waiting.remove(choice)
                     self._turns.notify_all()
-                if self._outdated(session, name, choice):
+                if self.outdated(session, name, choice):
                     return False
             if session.running:
                 return False
@@ -141,7 +141,7 @@ class Work:
             return True
 
     @staticmethod
-    def _outdated(session: Session, name: str, choice: int) -> bool:
+    def outdated(session: Session, name: str, choice: int) -> bool:
         """Whether a newer choice takes a choice's place. Another run takes that of a rival, and not the reverse."""
         newest = max(session.choice_turn, session.rival_turn) if name == "against" else session.choice_turn
         return choice < newest

@@ -100,12 +100,15 @@ def events(page: Page) -> None:
         try:
             name, parent = page.trainings.after.pair(training)
         except Exception as error:
-            # What stood in the box would be loaded next; empty it is the model that is here.
-            return "", warning(describe(error)), gr.skip()
+            return gr.skip(), warning(describe(error)), gr.skip(), ""
         said = "The trained model is being loaded, and its parent stays a click away; what runs from now on runs on it."
         if data.get("side") == "parent":
             name, said = parent, "The parent is being loaded: the line at the top says when it is there."
-        return name, info(said), page.trainings.look(training, str(data.get("mark", "")), name)[0]
+        return name, info(said), page.trainings.look(training, str(data.get("mark", "")), name)[0], name
+
+    def load(name: str, request: gr.Request):
+        # Not what stands in the box: where nothing was taken, nothing is loaded.
+        return page.loading["fn"](name, request) if name else (gr.skip(), gr.skip())
 
     # Asked for at every rest in typing, also while one is on its way; the form takes the answer to its last question.
     page.train_form.plan(plan, None, page.train_form, trigger_mode="multiple", **quick)
@@ -123,4 +126,7 @@ def events(page: Page) -> None:
     page.train.look(look, None, screen, **quick)
     page.train.act(act, None, screen, **quick)
     page.train.evaluate(evaluate, None, screen, **quick)
-    page.train.take(pick, None, [page.model_name, notice, page.train], **quick).success(**page.loading)
+    taken = gr.State("")
+    page.train.take(pick, None, [page.model_name, notice, page.train, taken], **quick).success(
+        **page.loading | {"fn": load, "inputs": taken}
+    )
