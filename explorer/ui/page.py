@@ -58,6 +58,7 @@ class Page:
     decoy_target: gr.Textbox = None
     samples: gr.Slider = None
     continue_: gr.Button = None
+    on_screen: gr.Textbox = None
     cancel_after: gr.Button = None
     compare: View = None
     audit: View = None

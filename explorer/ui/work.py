@@ -83,19 +83,37 @@ class Work:
         if not self._begins(session, name, choice):
             if choice is not None and self.outdated(session, name, choice):
                 return
+            if name == session.running == "after":
+                return  # pressed twice
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
             return
         session.stop.clear()
+        # The screen that gives the buttons back is shown when the next press would be served, not before.
+        last: Screen | None = None
         try:
-            if not on_model:
-                with contextlib.closing(self._at_work(session, action, self.put_away)) as screens:
-                    for screen in screens:
-                        if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
-                            time.sleep(NAP_S)
-                        else:
-                            yield screen
-                return
+            with contextlib.closing(self._screens(session, name, action, on_model, quick)) as screens:
+                for screen in screens:
+                    screen = merged(last, screen) if last else screen
+                    last = screen if screen.busy == "" else None
+                    if last is None:
+                        yield screen
+        except LeftLine:
+            last = Screen(notice=info("You left the line: nothing was begun."), **self._unmoved(session), busy="")
+        except Exception as error:  # the page is the top: everything becomes one sentence here
+            last = Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
+        finally:
+            with self._turns:
+                session.running = None
+                self._turns.notify_all()
+        if last is not None:
+            yield last
+
+    def _screens(
+        self, session: Session, name: str, action: Iterator[Screen], on_model: bool, quick: bool
+    ) -> Iterator[Screen]:
+        """What an action shows, in line with others where it runs the model."""
+        if on_model:
             yield from self.thread.drain(
                 self._at_work(session, action, self._put_away),
                 merged,
@@ -105,14 +123,13 @@ class Work:
                 standing=None if quick else in_line,
                 quick=quick,
             )
-        except LeftLine:
-            yield Screen(notice=info("You left the line: nothing was begun."), **self._unmoved(session), busy="")
-        except Exception as error:  # the page is the top: everything becomes one sentence here
-            yield Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
-        finally:
-            with self._turns:
-                session.running = None
-                self._turns.notify_all()
+            return
+        with contextlib.closing(self._at_work(session, action, self.put_away)) as screens:
+            for screen in screens:
+                if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
+                    time.sleep(NAP_S)
+                else:
+                    yield screen
 
     def _begins(self, session: Session, name: str, choice: int | None) -> bool:
         """Whether an action begins now, which then is what runs for its session."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gradio as gr
 
 from explorer.errors import describe
@@ -18,6 +20,13 @@ FETCH = """(file) => {
   link.href = file.url;
   link.download = file.orig_name ?? "";
   link.click();
+}"""
+
+# A press says itself which run and step are on screen: the page's word of the step may still be on its way.
+ON_SCREEN = """(...values) => {
+  const shown = document.querySelector("[data-view=stage]")?.parentElement?.lrStage;
+  const where = shown?.stage.payload ? { run_id: shown.stage.payload.run_id, point: shown.point() } : {};
+  return [...values.slice(0, -1), JSON.stringify(where)];
 }"""
 
 
@@ -41,6 +50,7 @@ def layout(page: Page) -> None:
             page.cancel_after = gr.Button(
                 "Cancel", interactive=False, elem_id="lr-cancel-after", scale=0, min_width=100
             )
+            page.on_screen = gr.Textbox(elem_id="lr-on-screen", elem_classes="lr-hidden", container=False)
     page.notices["after"] = View("notice.js", elem_id="lr-notice-after")
     page.compare = View("compare.js", ("show",), later=True, elem_id="lr-compare", label="Before and after")
     with gr.Row(elem_classes="lr-actions", equal_height=False, elem_id="lr-decoy-row"):
@@ -62,6 +72,15 @@ def layout(page: Page) -> None:
     page.notices["export"] = View("notice.js", elem_id="lr-notice-export")
 
 
+def on_screen(said: object) -> tuple[str, int] | None:
+    """The run and the step that a press named; None where a page without its stage named none."""
+    try:
+        where = json.loads(str(said))
+        return str(where["run_id"]), max(0, int(where["point"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
 def events(page: Page) -> None:
     """Continue, cancel, export."""
 
@@ -71,10 +90,13 @@ def events(page: Page) -> None:
         return budget
 
     def continue_(request: gr.Request, *settings):
-        session = page.session(request)
+        session, shown = page.session(request), on_screen(settings[-1])
 
         def action():
-            return page.work.after(session, budgeted(settings))
+            if shown is not None:
+                session.need_shown(shown[0])
+                session.point = shown[1]
+            return page.work.after(session, budgeted(settings[:-1]))
 
         yield from page.run("after", "after", session, action)
 
@@ -108,7 +130,8 @@ def events(page: Page) -> None:
         api_visibility="private",
     )
     budget = [*page.sampling.all(), page.samples]
-    page.continue_.click(continue_, budget, **model)
+    # Gradio calls one that has just ended busy still, and would drop the press.
+    page.continue_.click(continue_, [*budget, page.on_screen], js=ON_SCREEN, trigger_mode="multiple", **model)
     page.success.curve(curve, budget, **model)
     page.success.cancel(page.stop, **quick)
     page.decoy.click(decoy, page.decoy_target, **model)
