@@ -5,6 +5,7 @@ No model is needed for any of it, so the server of these tests has one that neve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -251,9 +252,13 @@ def test_a_run_dropped_on_the_page_opens(visit, server, tmp_path):
         shows(page, RUNS[0].id)
         drag = page.context.new_cdp_session(page)
         data = {"items": [], "files": [str(archive)], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
-            drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
-        expect(s.notice(page, "watch")).to_contain_text("The run is open")
+        for patience in (40_000, 120_000):  # once in six runs beside other work a drop left no trace at all: LOG
+            for kind in ("dragEnter", "dragOver", "drop"):
+                drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+            with contextlib.suppress(AssertionError):
+                expect(s.notice(page, "watch")).to_contain_text("The run is open", timeout=patience)
+                break
+        expect(s.notice(page, "watch")).to_contain_text("The run is open", timeout=1_000)
         payload = s.wait_for_stage(page, f"!{json.dumps([one.id for one in RUNS])}.includes(p.run_id)")
         assert [step["gap"] for step in payload["steps"]] == pytest.approx([x.gap for x in run.trace.steps], rel=1e-5)
         assert len(server.folders()) >= 1
