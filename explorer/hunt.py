@@ -260,18 +260,6 @@ class Hunt:
                     found["revised"] += (item,)
         return True
 
-    def _put_aside_mended(self, mine: Sequence[Problem]) -> None:
-        """The same for rows without an id of their own: mended, such a row has another id, and is known again by its
-        question."""
-        asked = {problem.id for problem in self.problems}
-        answers: dict[str, set[str]] = {}
-        for problem in self.problems:
-            answers.setdefault(problem.question, set()).add(problem.answer)
-        own = {problem.question for problem in mine}
-        for result in read_results(self.out):
-            if result.problem not in asked and result.question in own and result.answer not in answers[result.question]:
-                self._put_aside(folder_name(result.problem), None)
-
     def _put_aside(self, name: str, problem: Problem | None) -> None:
         """Take out what was made of this problem before its question or answer was mended: judged by another answer, an
         export would take it for verified. The folders get a hidden name, under which nobody looks for runs."""
@@ -282,6 +270,18 @@ class Hunt:
                 folder.rename(folder.with_name(f".before-{time.time_ns()}-{folder.name}"))
             except (UserError, OSError):  # none there, or damaged: it is done again, and written over
                 continue
+
+    def _put_aside_mended(self, mine: Sequence[Problem]) -> None:
+        """Take out what was made of rows without an id of their own before they were mended: such a row has another id
+        since, and is known again by its question."""
+        asked = {problem.id for problem in self.problems}
+        answers: dict[str, set[str]] = {}
+        for problem in self.problems:
+            answers.setdefault(problem.question, set()).add(problem.answer)
+        own = {problem.question for problem in mine}
+        for result in read_results(self.out):
+            if result.problem not in asked and result.question in own and result.answer not in answers[result.question]:
+                self._put_aside(folder_name(result.problem), None)
 
     def _engine(self, run: Run) -> Engine | None:
         return self.drawer and partial(self.drawer.sample, run.prompt.token_ids)

@@ -171,17 +171,24 @@ class Page:
         for screen in self.work.guarded(session, name, action, on_model, quick, choice):
             yield self.draw(screen, where)
 
-    def once(self, *action: Any, **options: Any) -> dict:
+    def once(
+        self,
+        where: str,
+        name: str,
+        session: Session,
+        make: Callable[[], Iterator[Screen]],
+        on_model: bool = True,
+        choice: int | None = None,
+    ) -> dict:
         """`run` to its end, all redraws as one: for events that skip Gradio's queue, of whose generators only the first
         value would ever arrive. What was chosen and has been superseded meanwhile draws nothing: the newer choice's
         answer could be there before this one's."""
         updates: dict = {}
-        for update in self.run(*action, quick=True, **options):
+        for update in self.run(where, name, session, make, on_model, quick=True, choice=choice):
             updates |= update
-        name, session, choice = action[1], action[2], options.get("choice")
         if choice is not None and self.work.outdated(session, name, choice):
             updates = {}
-        return updates or self.draw(Screen(), action[0])
+        return updates or self.draw(Screen(), where)
 
     def stop(self, request: gr.Request) -> None:
         """Ask whatever runs for this page to stop at its next step."""
