@@ -60,7 +60,7 @@ class Hunt {
       this.other,
       this.why,
     );
-    this.empty = el("div", { class: "lr-empty" }, el("strong", { text: "No hunt yet" }), el("span", { text: "Choose prompts above and start one. What it finds arrives here as it comes." }));
+    this.empty = el("div", { class: "lr-empty" }, el("strong", { text: "No hunt yet" }), el("span", { text: "What a hunt finds arrives here as it comes." }));
     root.replaceChildren(this.empty, this.body);
     this.body.hidden = true;
   }

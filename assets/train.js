@@ -68,7 +68,7 @@ class Training {
       this.other,
       this.after.node,
     );
-    this.empty = el("div", { class: "lr-empty" }, el("strong", { text: "No training yet" }), el("span", { text: "Choose traces above and start one: curves and completions arrive here as they come." }));
+    this.empty = el("div", { class: "lr-empty" }, el("strong", { text: "No training yet" }), el("span", { text: "Curves and completions of a training arrive here as they come." }));
     root.replaceChildren(this.empty, this.body);
     this.body.hidden = true;
   }

@@ -405,6 +405,7 @@ def test_continuing_again_and_cancelling_at_once_loses_nothing(work, session, to
     assert (session.run_id, session.after_point, session.after_sampling) == shown
     assert session.run.trace().after == before.after == load_run(session.folder)[0].after
     assert [arm["done"] for arm in last.compare["arms"]] == [3, 3, 3]
+    assert last.compare["state"] == "done", "what is on the screen was not stopped"
 
 
 def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, session, told):

@@ -587,6 +587,11 @@ class Work:
                     f"Drawn with other settings, so {put_away} do not stand beside these: the run {earlier} keeps them."
                 )
 
+    @staticmethod
+    def _cut_short(session: Session, before: SamplingConfig | None) -> bool:
+        """Whether what is on the screen was stopped in its middle: not where all is as it was `before`."""
+        return session.stop.is_set() and not (session.run.after and session.run.after_sampling is before)
+
     @lent
     def after(self, session: Session, sampling: SamplingConfig) -> Iterator[Screen]:
         """Sample continuations from the step on screen, its projection and the unrevised prefix, at one budget."""
@@ -594,6 +599,7 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
+        before = run.after_sampling
         with self._drawing_anew(session, sampling, earlier) as said:
             session.after_point = point = max(0, min(session.point, len(run.steps)))
             session.after_sampling = sampling
@@ -611,10 +617,8 @@ class Work:
                         compare=self.drawing.compare(session, "sampling", start, state.drafts, dict(state.rollouts))
                     )
         unsaved = self._keep(session)
-        stopped = session.stop.is_set()
-        views = self.drawing.all(session) | {
-            "compare": self.drawing.compare(session, "cancelled" if stopped else "done")
-        }
+        state = "cancelled" if self._cut_short(session, before) else "done"
+        views = self.drawing.all(session) | {"compare": self.drawing.compare(session, state)}
         yield Screen(**views, busy="", notice=unsaved or said.get("notice"))
 
     @lent
@@ -625,6 +629,7 @@ class Work:
         run = yield from self._take_up(session)
         if not run.steps:
             raise UserError("Take some steps first: there is nothing to compare over steps yet.")
+        before = run.after_sampling
         with self._drawing_anew(session, sampling, earlier) as said:
             session.after_sampling = sampling
             points = curve_steps(len(run.steps))
@@ -644,7 +649,7 @@ class Work:
                         yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
                 if session.stop.is_set():
                     break
-        state = "cancelled" if session.stop.is_set() else "idle"
+        state = "cancelled" if self._cut_short(session, before) else "idle"
         views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
         yield Screen(**views, busy="", notice=self._keep(session) or said.get("notice"))
 
