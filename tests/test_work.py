@@ -258,6 +258,47 @@ def test_a_rival_is_chosen_beside_a_run_that_waits_and_takes_no_runs_place(work,
     assert page.waiting == []
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "another run", "it takes long"])
+def test_what_is_pressed_while_a_rollout_is_picked_goes_on_from_it(work, told, monkeypatch, meanwhile):
+    shutil.copytree(work.runs_dir / told, work.runs_dir / "a")
+    page, _ = visitor(work, told)
+    arrived, goes_on = threading.Event(), threading.Event()
+    need = work.host.need
+    monkeypatch.setattr(work.host, "need", lambda name: (arrived.set(), goes_on.wait(20), need(name))[-1])
+    monkeypatch.setattr("explorer.ui.work.PRESS_S", 0.3 if meanwhile == "it takes long" else 20.0)
+    screens = {}
+
+    def begin(name, action, **choice):
+        def acting():
+            screens[name] = act(work, page, name, action, **choice)
+
+        threads.append(threading.Thread(target=acting))
+        threads[-1].start()
+
+    threads = []
+    begin("pick", work.pick(page, page.chosen, CONFIG), choice=1)
+    assert arrived.wait(20)
+    begin("step", work.revise(page, CONFIG, one=True))
+    if meanwhile == "it takes long":
+        threads[-1].join(20)
+    if meanwhile == "another run":
+        begin("open", work.open(page, "a"), choice=2)
+        while page.choice_turn < 2:
+            time.sleep(0.01)
+    goes_on.set()
+    for thread in threads:
+        thread.join(20)
+    if meanwhile == "nothing":
+        assert len(screens["step"].stage["steps"]) == len(page.run.steps) == 1
+    elif meanwhile == "another run":
+        assert screens["step"] == Screen()
+        assert page.opened.id == "a"
+    else:
+        assert "still running" in screens["step"].notice["text"]
+        assert not page.run.steps
+    assert page.running is None
+
+
 def test_a_choice_is_refused_while_anything_else_runs(work, session):
     revised(work, session)
     more = work.guarded(session, "play", work.revise(session, CONFIG.model_copy(update={"steps": 5}), one=False))

@@ -46,6 +46,9 @@ T = TypeVar("T")
 REDRAW_S = 0.15
 # What puts another run on the screen or lays the revision anew, and is done before long.
 CHOICES = ("open", "against", "pick", "split")
+# What is pressed while one of these is answered goes on from it; as long as a press counts (`WAIT_MS` of the stage).
+LAID = ("against", "pick", "split")
+PRESS_S = 4.0
 # A chat template may name the day: a prompt of another one can be a little longer.
 SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
@@ -75,7 +78,8 @@ class Work:
         ends. What runs the model stands in line with that of other pages; `quick` work goes first.
 
         A `choice` (of a run, a rival, a rollout or a cut, by its turn) waits for the one under way, and comes to
-        nothing once a newer one takes its place.
+        nothing once a newer one takes its place. Anything else waits for a choice that is laid in a moment, so that no
+        press is lost, and is refused beside all that takes longer.
 
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
@@ -83,8 +87,8 @@ class Work:
         if not self._begins(session, name, choice):
             if choice is not None and self.outdated(session, name, choice):
                 return
-            if name == session.running == "after":
-                return  # pressed twice
+            if session.running is None or name == session.running == "after":
+                return  # for a run that is not shown any more; pressed twice
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
             return
@@ -151,6 +155,11 @@ class Work:
                     session.waiting.remove(choice)
                     self._turns.notify_all()
                 if self.outdated(session, name, choice):
+                    return False
+            elif session.running in LAID:
+                shown = session.nonce
+                self._turns.wait_for(lambda: session.running not in CHOICES and not session.waiting, PRESS_S)
+                if session.nonce != shown:  # a run that was opened meanwhile is not the one that it was pressed for
                     return False
             if session.running:
                 return False
