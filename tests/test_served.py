@@ -529,3 +529,14 @@ def test_what_a_page_from_before_a_restart_sends_touches_no_other_run(server, vi
     (event,) = [one for one in caller.events() if one["on"] == [on] and one["labels"] == [view]]
     sent = {"run_id": "of-before", "rollout": 0, "m": 3, "turn": 1}
     assert b"away for too long" in caller.send(event, event["first"], sent)
+
+
+@pytest.mark.parametrize("name", ["continue_", "decoy", "pack", "plan"])
+def test_what_a_button_of_a_page_from_before_a_restart_does_touches_no_other_run(server, name):
+    caller = Caller(server)
+    event = caller.event(name)
+    said = json.dumps({"run_id": "of-before", "point": 0})
+    answer = caller.send(event, [*event["first"][:-1], said])
+    assert (b"steps" not in answer) if name == "plan" else (b"away for too long" in answer)
+    if name == "pack":
+        assert b".zip" not in answer

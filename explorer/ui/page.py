@@ -5,6 +5,7 @@ What it does not do: lay out anything; each panel makes its own components.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -23,6 +24,13 @@ from explorer.ui.session import Session, Sessions
 from explorer.ui.trainings import Trainings
 from explorer.ui.view import View
 from explorer.ui.work import Work
+
+# A press says itself which run and step are on screen: the page's word of the step may still be on its way.
+ON_SCREEN = """(...values) => {
+  const shown = document.querySelector("[data-view=stage]")?.parentElement?.lrStage;
+  const where = shown?.stage.payload ? { run_id: shown.stage.payload.run_id, point: shown.point() } : {};
+  return [...values.slice(0, -1), JSON.stringify(where)];
+}"""
 
 
 @dataclass
@@ -193,3 +201,12 @@ class Page:
     def stop(self, request: gr.Request) -> None:
         """Ask whatever runs for this page to stop at its next step."""
         self.session(request).stop.set()
+
+
+def on_screen(said: object) -> tuple[str, int] | None:
+    """The run and the step that a press named; None where a page without its stage named none."""
+    try:
+        where = json.loads(str(said))
+        return str(where["run_id"]), max(0, int(where["point"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None

@@ -81,11 +81,15 @@ class Session:
             return self.run_id
         return self.opened.id if self.opened else ""
 
+    def shows(self, run_id: object) -> bool:
+        """Whether a page that shows this run shows this session's. Always while something runs, which nothing does for
+        a fresh session and which gives the run other names: what is pressed then is refused, or waits, anyway."""
+        return self.running is not None or run_id == self.shown_id or run_id in self.names
+
     def need_shown(self, run_id: object) -> None:
         """Raises `UserError` where the page shows another run than this session: one that was away for too long is met
-        by a fresh session, as after a restart of the app. Not while something runs, which no fresh session does and
-        which gives the run other names: that is refused, or waits, anyway."""
-        if self.running is None and run_id != self.shown_id and run_id not in self.names:
+        by a fresh session, as after a restart of the app."""
+        if not self.shows(run_id):
             raise UserError(
                 "This page was away for too long and its run was put away here: reload the page to go on with it."
             )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 
 from explorer.errors import describe
 from explorer.records import SamplingConfig
 from explorer.ui.controls import sampling_from
-from explorer.ui.page import Page
+from explorer.ui.page import ON_SCREEN, Page, on_screen
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 
@@ -20,13 +18,6 @@ FETCH = """(file) => {
   link.href = file.url;
   link.download = file.orig_name ?? "";
   link.click();
-}"""
-
-# A press says itself which run and step are on screen: the page's word of the step may still be on its way.
-ON_SCREEN = """(...values) => {
-  const shown = document.querySelector("[data-view=stage]")?.parentElement?.lrStage;
-  const where = shown?.stage.payload ? { run_id: shown.stage.payload.run_id, point: shown.point() } : {};
-  return [...values.slice(0, -1), JSON.stringify(where)];
 }"""
 
 
@@ -72,15 +63,6 @@ def layout(page: Page) -> None:
     page.notices["export"] = View("notice.js", elem_id="lr-notice-export")
 
 
-def on_screen(said: object) -> tuple[str, int] | None:
-    """The run and the step that a press named; None where a page without its stage named none."""
-    try:
-        where = json.loads(str(said))
-        return str(where["run_id"]), max(0, int(where["point"]))
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return None
-
-
 def events(page: Page) -> None:
     """Continue, cancel, export."""
 
@@ -109,13 +91,22 @@ def events(page: Page) -> None:
 
         yield from page.run("after", "curve", session, action)
 
-    def decoy(target: str, request: gr.Request):
-        session = page.session(request)
-        yield from page.run("after", "decoy", session, lambda: page.work.decoy(session, (target or "").strip()))
+    def decoy(target: str, said: str, request: gr.Request):
+        session, shown = page.session(request), on_screen(said)
 
-    def pack(request: gr.Request):
+        def action():
+            if shown is not None:
+                session.need_shown(shown[0])
+            return page.work.decoy(session, (target or "").strip())
+
+        yield from page.run("after", "decoy", session, action)
+
+    def pack(said: str, request: gr.Request):
+        session, shown = page.session(request), on_screen(said)
         try:
-            path = page.work.pack(page.session(request))
+            if shown is not None:
+                session.need_shown(shown[0])
+            path = page.work.pack(session)
         except Exception as error:
             return None, warning(describe(error))  # not the last one's file: the page would fetch that
         rows = "and, if a rescue is right as a whole, sft.jsonl"
@@ -134,6 +125,7 @@ def events(page: Page) -> None:
     page.continue_.click(continue_, [*budget, page.on_screen], js=ON_SCREEN, trigger_mode="multiple", **model)
     page.success.curve(curve, budget, **model)
     page.success.cancel(page.stop, **quick)
-    page.decoy.click(decoy, page.decoy_target, **model)
+    page.decoy.click(decoy, [page.decoy_target, page.on_screen], js=ON_SCREEN, **model)
     page.cancel_after.click(page.stop, **quick)
-    page.export.click(pack, None, [page.link, page.notices["export"]], **quick).success(None, page.link, js=FETCH)
+    packed = page.export.click(pack, page.on_screen, [page.link, page.notices["export"]], js=ON_SCREEN, **quick)
+    packed.success(None, page.link, js=FETCH)

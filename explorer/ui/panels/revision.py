@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from explorer.ui.controls import revision_controls, revision_of
-from explorer.ui.page import Page
+from explorer.ui.page import ON_SCREEN, Page, on_screen
 from explorer.ui.screen import SAME
 from explorer.ui.view import View
 
@@ -66,8 +66,11 @@ def events(page: Page) -> None:
         if data.get("run_id") == session.shown_id and turn >= session.point_turn:
             session.point, session.point_turn = max(0, int(data["point"])), turn
 
-    def plan(steps: int, request: gr.Request):
-        stage = page.work.plan(page.session(request), int(steps)).stage
+    def plan(steps: int, said: str, request: gr.Request):
+        session, shown = page.session(request), on_screen(said)
+        if shown is not None and not session.shows(shown[0]):
+            return gr.skip()  # what is pressed next says so
+        stage = page.work.plan(session, int(steps)).stage
         return gr.skip() if stage is SAME else stage
 
     def against(evt: gr.EventData, request: gr.Request):
@@ -99,7 +102,9 @@ def events(page: Page) -> None:
     page.stage.step(step, **model)
     page.stage.play(play, **model)
     page.stage.restart(restart, page.revision.all(), page.outputs("revision"), **quick)
-    page.revision.steps.input(plan, page.revision.steps, page.stage, trigger_mode="always_last", **quick)
+    page.revision.steps.input(
+        plan, [page.revision.steps, page.on_screen], page.stage, js=ON_SCREEN, trigger_mode="always_last", **quick
+    )
     page.duel.against(against, None, page.outputs("revision"), trigger_mode="multiple", **quick)
     page.stage.pause(page.stop, **quick)
     # Each word counts: Gradio would drop one that is said while the one before is on its way.
