@@ -265,7 +265,7 @@ def test_what_is_pressed_while_a_rollout_is_picked_goes_on_from_it(work, told, m
     arrived, goes_on = threading.Event(), threading.Event()
     need = work.host.need
     monkeypatch.setattr(work.host, "need", lambda name: (arrived.set(), goes_on.wait(20), need(name))[-1])
-    monkeypatch.setattr("explorer.ui.work.PRESS_S", 0.3 if meanwhile == "it takes long" else 20.0)
+    monkeypatch.setattr("explorer.ui.turns.PRESS_S", 0.3 if meanwhile == "it takes long" else 20.0)
     screens = {}
 
     def begin(name, action, **choice):

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from explorer.audit import decoy_control
 from explorer.auditing import audit_run
@@ -30,168 +29,33 @@ from explorer.split import SplitPoint, best_failed, best_preset, presets
 from explorer.store import import_run, load_run, new_run_id, run_folder, save_run, zip_run
 from explorer.ui.library import Opened, open_run
 from explorer.ui.models import ModelHost
-from explorer.ui.pump import NAP_S, NOT_NOW, TURN_S, LeftLine, ModelThread, Standing
-from explorer.ui.screen import Drawing, Screen, info, merged, warning
+from explorer.ui.pump import NOT_NOW, TURN_S
+from explorer.ui.screen import Drawing, Screen, info, warning
 from explorer.ui.session import Session
+from explorer.ui.turns import Turns
 from explorer.ui.zero_gpu import lent
 from explorer.verdict import Judge
 from explorer.views.payloads import rollouts_payload
 from explorer.views.success import curve_steps
 from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 
-T = TypeVar("T")
-
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
-# What puts another run on the screen or lays the revision anew, and is done before long.
-CHOICES = ("open", "against", "pick", "split")
-# What is pressed while one of these is answered goes on from it; as long as a press counts (`WAIT_MS` of the stage).
-LAID = ("against", "pick", "split")
-PRESS_S = 4.0
 # A chat template may name the day: a prompt of another one can be a little longer.
 SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
 PACKED_S = 600.0
 
 
-class Work:
+class Work(Turns):
     """The actions of the page, over shared models, one judge and one folder of runs."""
 
     def __init__(self, host: ModelHost, judge: Judge, runs_dir: Path, limits: Limits = HOME, turn_s: float = TURN_S):
+        super().__init__(turn_s)
         self.host, self.judge, self.runs_dir, self.limits = host, judge, runs_dir, limits
-        self.thread = ModelThread(turn_s)
         self.drawing = Drawing(host)
-        self._turns = threading.Condition()
         self._packed = tempfile.TemporaryDirectory(prefix="latentrevise-")
-
-    def guarded(
-        self,
-        session: Session,
-        name: str,
-        action: Iterator[Screen],
-        on_model: bool = True,
-        quick: bool = False,
-        choice: int | None = None,
-    ) -> Iterator[Screen]:
-        """Run an action for a session: no two at once, errors as one sentence, and what was finished saved however it
-        ends. What runs the model stands in line with that of other pages; `quick` work goes first.
-
-        A `choice` (of a run, a rival, a rollout or a cut, by its turn) waits for the one under way, and comes to
-        nothing once a newer one takes its place. Anything else waits for a choice that is laid in a moment, so that no
-        press is lost, and is refused beside all that takes longer.
-
-        Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
-            stopped work.
-        """
-        if not self._begins(session, name, choice):
-            if choice is not None and self.outdated(session, name, choice):
-                return
-            if session.running is None or name == session.running == "after":
-                return  # for a run that is not shown any more; pressed twice
-            text = "Something is still running for this page: cancel it or wait until it is done."
-            yield Screen(notice=info(text), **self._unmoved(session))
-            return
-        session.stop.clear()
-        # The screen that gives the buttons back is shown when the next press would be served, not before.
-        last: Screen | None = None
-        try:
-            with contextlib.closing(self._screens(session, name, action, on_model, quick)) as screens:
-                for screen in screens:
-                    screen = merged(last, screen) if last else screen
-                    last = screen if screen.busy == "" else None
-                    if last is None:
-                        yield screen
-        except LeftLine:
-            last = Screen(notice=info("You left the line: nothing was begun."), **self._unmoved(session), busy="")
-        except Exception as error:  # the page is the top: everything becomes one sentence here
-            last = Screen(notice=warning(describe(error)), **self._as_it_stands(session), busy="")
-        finally:
-            with self._turns:
-                session.running = None
-                self._turns.notify_all()
-        if last is not None:
-            yield last
-
-    def _screens(
-        self, session: Session, name: str, action: Iterator[Screen], on_model: bool, quick: bool
-    ) -> Iterator[Screen]:
-        """What an action shows, in line with others where it runs the model."""
-        if on_model:
-            yield from self.thread.drain(
-                self._at_work(session, action, self._put_away),
-                merged,
-                session.stop.set,
-                name=name,
-                stopped=session.stop.is_set,
-                standing=None if quick else in_line,
-                quick=quick,
-            )
-            return
-        with contextlib.closing(self._at_work(session, action, self.put_away)) as screens:
-            for screen in screens:
-                if screen is NOT_NOW:  # a model on its way; here nobody else waits for this thread
-                    time.sleep(NAP_S)
-                else:
-                    yield screen
-
-    def _begins(self, session: Session, name: str, choice: int | None) -> bool:
-        """Whether an action begins now, which then is what runs for its session."""
-        with self._turns:
-            if choice is not None:
-                turn = "rival_turn" if name == "against" else "choice_turn"
-                setattr(session, turn, max(getattr(session, turn), choice))
-                session.waiting.append(choice)
-                self._turns.notify_all()
-                try:
-                    # In their order: a run that is opened takes the rival off the screen.
-                    self._turns.wait_for(
-                        lambda: (
-                            self.outdated(session, name, choice)
-                            or (session.running not in CHOICES and min(session.waiting) == choice)
-                        )
-                    )
-                finally:
-                    session.waiting.remove(choice)
-                    self._turns.notify_all()
-                if self.outdated(session, name, choice):
-                    return False
-            elif session.running in LAID:
-                shown = session.nonce
-                self._turns.wait_for(lambda: session.running not in CHOICES and not session.waiting, PRESS_S)
-                if session.nonce != shown:  # a run that was opened meanwhile is not the one that it was pressed for
-                    return False
-            if session.running:
-                return False
-            session.running = name
-            return True
-
-    @staticmethod
-    def outdated(session: Session, name: str, choice: int) -> bool:
-        """Whether a newer choice takes a choice's place. Another run takes that of a rival, and not the reverse."""
-        newest = max(session.choice_turn, session.rival_turn) if name == "against" else session.choice_turn
-        return choice < newest
-
-    def _at_work(
-        self, session: Session, action: Iterator[Screen], put_away: Callable[[Session], None]
-    ) -> Iterator[Screen]:
-        """An action, which has an end of its own: one whose page left ends after `guarded` has."""
-        with self._turns:
-            session.at_work += 1
-        try:
-            yield from action
-        finally:
-            with self._turns:
-                session.at_work -= 1
-            put_away(session)
-
-    def put_away(self, session: Session) -> None:
-        """The page of a session was closed: its run, which holds the model, is shown from disk from now on; at the end
-        of what is under way for it, if anything is."""
-        if session.left is None or session.run is None:
-            return
-        with contextlib.suppress(UserError):  # the app is being closed too
-            self._between(lambda: self._put_away(session))
 
     def _put_away(self, session: Session) -> None:
         run = session.run
@@ -741,18 +605,6 @@ class Work:
         """
         return self._between(lambda: self._pack(session))
 
-    def _between(self, act: Callable[[], T]) -> T:
-        """Do something on the model thread, between two looks of whatever runs there."""
-        done: list[T] = []
-
-        def acting() -> Iterator[None]:
-            done.append(act())
-            yield None
-
-        for _ in self.thread.drain(acting(), lambda older, newer: newer, lambda: None, quick=True):
-            pass
-        return done[0]
-
     def _pack(self, session: Session) -> Path:
         if session.run is None and session.opened is not None:
             folder, trace = session.opened.folder, session.opened.trace
@@ -808,20 +660,6 @@ class Work:
             success=drawing.success(session),
             audit=drawing.audit(session),
         )
-
-
-def in_line(where: Standing | None) -> Screen:
-    """What a page shows while others have the model."""
-    if where is None:
-        return Screen(notice=None)
-    wait = f"about {where.wait_s:.0f} s" if where.wait_s < 90 else f"about {where.wait_s / 60:.0f} min"
-    text = (
-        f"Others are having their turn: {where.before} before you, {wait}. Your work goes on by itself; Cancel ends it "
-        "and keeps what is finished."
-        if where.begun
-        else f"In line for the model: {where.before} before you, {wait}. It begins by itself; Cancel leaves the line."
-    )
-    return Screen(notice=info(text), busy="line")
 
 
 def typed_problem(question: str, answer: str, chosen: Problem | None) -> Problem:
