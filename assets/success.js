@@ -203,7 +203,9 @@ class Success {
     if (focused === this.cancel && !busy) this.start.focus();
     setAttr(this.cancel, "aria-disabled", this.stopping ? "true" : null);
     setText(this.cancel, this.stopping ? "Stopping…" : "Cancel");
-    const what = `${plural(value.n, "continuation")} from each of up to 6 steps, at the same budget; the unrevised prefix is step 0.`;
+    // What a press would draw is the slider's, which Python hears of with the press.
+    const each = busy ? `${plural(value.n, "continuation")} from each of ${value.planned.length || "up to 6"} steps` : "From each of up to 6 steps as many continuations as “Continuations n” says";
+    const what = `${each}, at the same budget; the unrevised prefix is step 0.`;
     setText(this.explain, value.why_not || what);
 
     this.progress.hidden = !busy;

@@ -65,8 +65,9 @@ export class After {
     const [trained, parent] = this.load;
     setText(trained, "Load the trained model");
     setText(parent, `Load its parent, ${value.parent}`);
-    for (const node of this.load) setAttr(node, "aria-disabled", value.loaded === node.dataset.side ? "true" : null);
-    setText(this.loaded, value.loaded ? `The page has ${SIDES[value.loaded]}.` : `It is made of ${value.parent}.`);
+    for (const node of this.load) setAttr(node, "aria-disabled", (value.loaded || value.loading) === node.dataset.side ? "true" : null);
+    const has = value.loading ? `The page is loading ${SIDES[value.loading]}.` : value.loaded ? `The page has ${SIDES[value.loaded]}.` : "";
+    setText(this.loaded, has || `It is made of ${value.parent}.`);
     const key = JSON.stringify(value.sets);
     if (key !== this.key) this.set.replaceChildren(...value.sets.map(({ value: set, label }) => el("option", { value: set, text: label })));
     this.key = key;

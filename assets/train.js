@@ -93,7 +93,7 @@ class Training {
 
   /** Once a second: ask again, if there is anything to learn and somebody to see it. */
   beat() {
-    if (!trainMode() || document.hidden || !(this.value?.job?.alive || this.value?.live || this.value?.other)) return;
+    if (!trainMode() || document.hidden || !(this.value?.job?.alive || this.value?.live || this.value?.other || this.value?.after?.loading)) return;
     if (this.asked && performance.now() - this.asked < PATIENCE_MS) return;
     this.look();
   }

@@ -351,6 +351,12 @@ class Run:
             return True
         return old == self._fitted(sampling).model_copy(update={"n": old.n})
 
+    def audited(self, n: int = 0) -> set[int]:
+        """Steps that have controls or leaks; with `n` those whose audit would not stand beside n continuations."""
+        steps = {control.step for control in self.controls} | ({self.leaks.step} if self.leaks is not None else set())
+        revised = [item.step for item in self.after if item.start is Start.REVISED]
+        return {step for step in steps if not n or revised.count(step) != n}
+
     def _take_in(self, point: int, start: Start, sampling: SamplingConfig, drawn: list[Continuation]) -> None:
         """Keep an arm's continuations in place of its earlier ones; what has no place beside them is dropped: with
         another number of revised ones the controls and leaks at that step, whose budgets and counts speak of the old

@@ -461,6 +461,50 @@ def test_other_settings_are_another_run_and_the_earlier_one_stays_on_disk(work, 
     assert again.stage["run_id"] == session.run_id
 
 
+@pytest.mark.parametrize("verb", ["after", "curve"])
+def test_another_number_than_what_was_audited_is_another_run(work, session, told, verb):
+    session.point = session.after_point
+    act(work, session, "audit", work.audit(session))
+    before, name = session.run.trace(), session.run_id
+    assert before.controls
+    again = act(work, session, verb, getattr(work, verb)(session, SAMPLING))
+    assert (session.run_id, again.notice) == (name, None), "as many as were audited: the same again"
+    assert session.run.trace().controls == before.controls
+    screen = act(work, session, verb, getattr(work, verb)(session, SAMPLING.model_copy(update={"n": 4})))
+    assert screen.notice["text"].endswith(f"the run {name} keeps it.")
+    assert session.run_id == screen.stage["run_id"] != name
+    assert session.run.controls == []
+    kept = load_run(work.runs_dir / name)[0]
+    assert (kept.controls, kept.leaks) == (before.controls, before.leaks)
+
+
+def test_what_is_refused_leaves_the_comparison_as_it_was(work, session, told):
+    screen = act(work, session, "decoy", work.decoy(session, PROBLEM.answer))
+    assert screen.notice["kind"] == "warning"
+    assert screen.compare["state"] == "done"
+    assert [arm["done"] for arm in screen.compare["arms"]] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("verb", ["after", "decoy", "curve"])
+def test_a_run_that_was_shown_before_leaves_no_comparison_behind(work, told, verb):
+    page, _ = visitor(work, told)
+    assert page.after_sampling is not None
+    act(work, page, "s", work.sample(page, PROBLEM, SAMPLING, CONFIG))
+    action = work.decoy(page) if verb == "decoy" else getattr(work, verb)(page, SAMPLING)
+    screen = act(work, page, verb, action)
+    assert "first" in screen.notice["text"]
+    assert screen.compare is None
+
+
+def test_a_curve_alone_is_what_is_compared(work, session):
+    act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
+    act(work, session, "play", work.revise(session, CONFIG, one=False))
+    session.after_point = 10
+    screen = act(work, session, "curve", work.curve(session, SAMPLING))
+    assert screen.compare["step"] == 3
+    assert screen.compare["arms"][0]["done"] == 3
+
+
 def test_without_a_copy_on_disk_nothing_is_drawn_with_other_settings(work, session, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")

@@ -196,6 +196,7 @@ class After:
             loaded,
             looks,
             sets,
+            state=self.host.loading(model_name).state if loaded else "",
             sides=sides,
             comparison=compared,
             about=about,

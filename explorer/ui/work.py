@@ -42,6 +42,8 @@ from explorer.views.vocabulary_map import neighbourhood, start_joint_layout
 # Fewer, larger updates than tokens: a screen that is redrawn more often than this looks no smoother and costs sampling
 # time.
 REDRAW_S = 0.15
+# What draws the three starts, and may break off between them.
+DRAWS = ("after", "whole", "replay")
 # A chat template may name the day: a prompt of another one can be a little longer.
 SPARE_TOKENS = 64
 # How long a packed zip lies here after it was handed over.
@@ -89,11 +91,12 @@ class Work(Turns):
         if not session.run.before:  # nothing to keep, and nothing that is still being sampled
             return {"rollouts": self.drawing.rollouts(session, "failed"), "watch": self.drawing.watch(session)}
         self._keep(session)
+        broken_off = session.running in DRAWS and session.run.after
         return {
             "watch": self.drawing.watch(session),
             "rollouts": self._taken_back(session),
             "stage": self.drawing.stage(session),
-            "compare": self.drawing.compare(session, "cancelled"),
+            "compare": self.drawing.compare(session, "cancelled" if broken_off else "done"),
             "success": self.drawing.success(session, "failed" if session.running == "curve" else "idle"),
             "audit": self.drawing.audit(session),
         }
@@ -114,7 +117,7 @@ class Work(Turns):
         session.begun += 1
         session.run, session.run_id, session.folder, session.opened = run, new_run_id(run.trace()), None, None
         session.names = set()
-        session.chosen = session.cut = session.joint = session.rival = None
+        session.chosen = session.cut = session.joint = session.rival = session.after_sampling = None
         session.presets, session.point = (), 0
         text = run.model.token_text
         yield Screen(
@@ -421,24 +424,28 @@ class Work(Turns):
             session.rename(new_run_id(run.trace()))
             session.folder = None
         run.split_at(session.chosen, session.cut.m, config)
-        session.point, session.joint = 0, None
+        session.point, session.joint, session.after_sampling = 0, None, None
 
     # -- after -------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _drawing_anew(self, session: Session, sampling: SamplingConfig, earlier: str) -> Iterator[dict[str, dict]]:
-        """What is drawn another way than what stands makes another run of it: the `earlier` one stays on disk as it is.
-        Where nothing came of it, all is as before. Afterwards `notice` in the dictionary is what there is to say."""
+    def _drawing_anew(
+        self, session: Session, sampling: SamplingConfig, earlier: str, points: Sequence[int]
+    ) -> Iterator[dict[str, dict]]:
+        """What is drawn another way than what stands, or in another number than what was audited, makes another run of
+        it: the `earlier` one stays on disk as it is. Where nothing came of it, all is as before. Afterwards `notice` in
+        the dictionary is what there is to say."""
         run, said, folder = session.run, {}, session.folder
         was, shown = run.after_sampling, (session.after_point, session.after_sampling)
         there, controls, alike = len(run.after), len(run.controls), run.stands_beside(sampling)
-        renamed = not alike and session.run_id == earlier
+        audited = run.audited(sampling.n) & set(points) if alike else set()
+        renamed = (not alike or bool(audited)) and session.run_id == earlier
         if renamed:
             try:
                 self._saved(session)
             except OSError as error:
                 raise UserError(
-                    f"The run {earlier} is not saved, and with other settings what was continued would be lost: "
+                    f"The run {earlier} is not saved, and with other settings what it has would be lost: "
                     f"nothing was begun. {describe(error)}"
                 ) from error
             session.rename(new_run_id(run.trace()))
@@ -459,6 +466,12 @@ class Work(Turns):
                 said["notice"] = info(
                     f"Drawn with other settings, so {put_away} do not stand beside these: the run {earlier} keeps them."
                 )
+            elif audited - run.audited():
+                steps = ", ".join(map(str, sorted(audited)))
+                said["notice"] = info(
+                    f"Drawn in another number, so the audit at step {steps} does not stand beside these: the run "
+                    f"{earlier} keeps it."
+                )
 
     @staticmethod
     def _cut_short(session: Session, before: SamplingConfig | None) -> bool:
@@ -473,8 +486,9 @@ class Work(Turns):
         if not run.steps:
             raise UserError("Take some steps first: there is nothing revised to continue from yet.")
         before = run.after_sampling
-        with self._drawing_anew(session, sampling, earlier) as said:
-            session.after_point = point = max(0, min(session.point, len(run.steps)))
+        point = max(0, min(session.point, len(run.steps)))
+        with self._drawing_anew(session, sampling, earlier, [point]) as said:
+            session.after_point = point
             session.after_sampling = sampling
             yield Screen(
                 compare=self.drawing.compare(session, "sampling"),
@@ -503,9 +517,9 @@ class Work(Turns):
         if not run.steps:
             raise UserError("Take some steps first: there is nothing to compare over steps yet.")
         before = run.after_sampling
-        with self._drawing_anew(session, sampling, earlier) as said:
+        points = curve_steps(len(run.steps))
+        with self._drawing_anew(session, sampling, earlier, points) as said:
             session.after_sampling = sampling
-            points = curve_steps(len(run.steps))
             yield Screen(stage=self.drawing.stage(session))  # it may have another name by now
             drawn = 0.0
             for point in points:
@@ -522,6 +536,9 @@ class Work(Turns):
                         yield Screen(success=self.drawing.success(session, "sampling", done=done, **where))
                 if session.stop.is_set():
                     break
+        there = {item.step for item in run.after}
+        if session.after_point not in there:  # what is compared is of this run, too
+            session.after_point = max(there, default=0)
         state = "cancelled" if self._cut_short(session, before) else "idle"
         views = self.drawing.all(session) | {"success": self.drawing.success(session, state)}
         yield Screen(**views, busy="", notice=self._keep(session) or said.get("notice"))

@@ -17,6 +17,7 @@ from explorer.audit_controls import KINDS
 from explorer.audit_verdict import Audit, Finding, conclude
 from explorer.records import Leaks, Trace, Verdict
 from explorer.statistics import wilson_interval
+from explorer.views.success import percent
 
 Payload = dict[str, Any]
 
@@ -187,7 +188,7 @@ def _leaks(leaks: Leaks | None) -> list[Payload]:
                 )
             ),
             f"Nats per answer token, with no reasoning in between; {_signed(leaks.log_p_revised)} is a probability of "
-            f"{100 * exp(leaks.log_p_revised):.0f} % per token. An answer likely at once needs no reasoning.",
+            f"{percent(exp(leaks.log_p_revised))} per token. An answer likely at once needs no reasoning.",
         ),
     ]
     places = sorted(one.token + 1 for one in leaks.stated if one.token is not None)

@@ -321,6 +321,7 @@ def after_payload(
     looks: Sequence[Mapping[str, Any]],
     sets: Sequence[Payload] = (),
     *,
+    state: str = "ready",
     sides: Sequence[Payload] = (),
     comparison: str = "",
     about: str = "",
@@ -330,9 +331,10 @@ def after_payload(
 
     Args:
         parent: what the trained model was made of.
-        loaded: which of the two the page has: parent, trained, or nothing.
+        loaded: which of the two the page asked for: parent, trained, or neither.
         looks: lines of `held-out.jsonl`.
         sets: {value, label} of each problem set that both may be measured on.
+        state: how far that is: loading, ready or failed.
         sides: see `side_payload`; the parent's and the trained model's, those that are there.
         comparison: the two against each other, in a sentence.
         about: on which problems, under which settings.
@@ -343,7 +345,8 @@ def after_payload(
         first_last = [(look, _counted(int(look["correct"]), int(look["n"]))) for look in (looks[0], looks[-1])]
     return {
         "parent": parent,
-        "loaded": loaded,
+        "loaded": loaded if state == "ready" else "",
+        "loading": loaded if state == "loading" else "",
         "held_out": [{"update": int(look["update"]), **count} for look, count in first_last],
         "sets": list(sets),
         "sides": list(sides),

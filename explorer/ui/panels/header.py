@@ -33,7 +33,7 @@ def payload(page: Page, session) -> dict:
         entry = page.host.loading(session.model)
     message = entry.message or session.refused
     if entry.state == "failed" and not page.host.settings.refusal(session.model):
-        message += " “Load”, under “Use another model”, tries again."
+        message += " “Load”, under “Run it yourself” and “Use another model”, tries again."
     info = entry.model.info.model_dump() if entry.model else None
     if info:
         info["fallbacks"], info["ways"] = entry.model.fallbacks, entry.model.ways
