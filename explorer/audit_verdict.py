@@ -9,7 +9,7 @@ A rescue is, in this order:
 - *reached by reasoning*: at equal compute revision gives more correct ones than the plain prompt and than the unrevised
   prefix, each by more than chance (p < 0.05 that so uneven a split comes of equal rates: they cost the same, so counts
   compare and rates per draw do not); its interval lies above the decoy's; and more than half of the correct
-  continuations hold no false equation;
+  continuations hold no false equation before their answer;
 - *undecided*: all else, also where one of the three controls was not run, where equal compute would take more draws
   than a control may have, or where nobody looked for false equations.
 

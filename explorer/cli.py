@@ -322,7 +322,7 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A JSON file for everything, written after every row.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions, a smaller problem set.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="A row's name; may be given several times.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable line below the table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure against a plain reference, in one run: steps, sampling, memory, the page's start."""
     from explorer import bench as benchmark
@@ -332,9 +332,7 @@ def bench(
     results = benchmark.run(
         settings, only or (), quick, out, tell=lambda text: print(text, file=sys.stderr, flush=True)
     )
-    print(benchmark.table(results))
-    if as_json:
-        print(json.dumps(results.plain()))
+    print(json.dumps(results.plain()) if as_json else benchmark.table(results))
     if results.interrupted:
         raise KeyboardInterrupt
 

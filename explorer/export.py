@@ -83,8 +83,8 @@ def dpo_rows(trace: Trace) -> list[dict[str, Any]]:
 
 
 def grpo_rows(trace: Trace) -> list[dict[str, Any]]:
-    """One row per rescued problem: the prompt, the gold answer, and the traces that may enter its group as off-policy
-    members."""
+    """One row per rescued problem of a run: the prompt, the gold answer, and the traces that may enter its group as
+    off-policy members; `_merged` makes one of several runs'."""
     rows = sft_rows(trace)
     if not rows:
         return []
@@ -158,7 +158,7 @@ def export_runs(path: Path, form: str, out: Path) -> tuple[int, int]:
         raise UserError(f"There is no format {form!r}: use one of {', '.join(FORMATS)}.")
     make = {"sft": sft_rows, "parquet": sft_rows, "dpo": dpo_rows, "grpo": grpo_rows}[form]
     traces = [load_run(folder, with_trajectory=False)[0] for folder in find_runs(path)]
-    rows = [row for trace in traces for row in make(trace)]
+    rows = _merged([row for trace in traces for row in make(trace)], form)
     wrong = sum(not right_as_a_whole(trace, item) for trace in traces for item in rescued(trace))
     if not rows:
         found = "No verified-correct continuation" if not wrong else f"No rescue that is right as a whole, of {wrong},"
@@ -169,6 +169,28 @@ def export_runs(path: Path, form: str, out: Path) -> tuple[int, int]:
     write_atomic(out, content)
     write_atomic(out.with_name(out.stem + ".card.md"), card(rows, form, content, out.name, wrong).encode())
     return len(rows), wrong
+
+
+def _merged(rows: list[dict[str, Any]], form: str) -> list[dict[str, Any]]:
+    """Rows of several runs without repetitions: two failed rollouts of a prompt may be revised to the same text, and a
+    prompt that stood twice in a file for GRPO would be sampled twice as often."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        prompt = (row["prompt"][0]["content"], row["model_fingerprint"])
+        if form != "grpo":
+            texts = row.get("chosen") or row["completion"], row.get("rejected")
+            found.setdefault(json.dumps([*prompt, row["gold_answer"], texts, row.get("completion_ids")]), row)
+            continue
+        first = found.setdefault(
+            json.dumps([*prompt, row["answer"]]), {**row, "rescued": [], "rescued_ids": [], "rollouts_before": 0}
+        )
+        for text, ids in zip(row["rescued"], row["rescued_ids"], strict=True):
+            if ids not in first["rescued_ids"]:
+                first["rescued"].append(text)
+                first["rescued_ids"].append(ids)
+        if row["rollouts_before"] > first["rollouts_before"]:  # runs of one prompt share these: not their sum
+            first |= {name: row[name] for name in ("rollouts_before", "correct_before")}
+    return list(found.values())
 
 
 def card(rows: list[dict[str, Any]], form: str, content: bytes, name: str, left_out: int) -> str:

@@ -51,7 +51,7 @@ def leaks(run: Run, point: int) -> Leaks:
             Stated(
                 token=place,
                 tokens=len(item.token_ids),
-                false_equations=false_equations(item),
+                false_equations=false_before(item, run.problem.answer),
                 log_p=round(model.log_probability(run.context, nothing, ids, len(ids)), 5),
             )
         )
@@ -74,9 +74,21 @@ def first_statement(pieces: Sequence[str], answer: str) -> int | None:
         pieces: the continuation's tokens as texts that join to the whole.
         answer: the gold answer; "8" is not found in "18", "8.5" or "8/3".
     """
-    text = "".join(pieces)
-    found = re.search(rf"(?<![\w.,/]){re.escape(answer.strip())}(?![\w/]|[.,]\d)", text)
+    found = _statement("".join(pieces), answer)
     return None if found is None else min(token_at(pieces, found.end() - 1), len(pieces) - 1)
+
+
+def _statement(text: str, answer: str) -> re.Match[str] | None:
+    return re.search(rf"(?<![\w.,/]){re.escape(answer.strip())}(?![\w/]|[.,]\d)", text)
+
+
+def false_before(item: Continuation, answer: str) -> int:
+    """How many equations do not hold of those that the answer can rest on: of the prefix, and of the continuation up to
+    where it first states the answer, that equation included; of all where the answer is never written so."""
+    found = _statement(item.text, answer)
+    text = item.prefix_text + item.text
+    end = len(text) if found is None else len(item.prefix_text) + found.end()
+    return sum(not equation.holds for equation in find_equations(text) if equation.result_start < end)
 
 
 def false_equations(item: Continuation) -> int:

@@ -275,8 +275,9 @@ class Control(Record):
 
 class Stated(Record):
     """Where a correct continuation first states the answer: token index, of so many tokens; `false_equations` counts
-    those that do not hold in prefix and continuation; `log_p` is the mean log-probability (nats per token) of
-    projected prefix and continuation under the plain prompt."""
+    those that do not hold in the prefix and up to that place (in the whole continuation where it is None, and in runs
+    audited before 2026-11-26); `log_p` is the mean log-probability (nats per token) of projected prefix and
+    continuation under the plain prompt."""
 
     token: Count | None
     tokens: Count

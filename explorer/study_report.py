@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -22,14 +23,18 @@ from pathlib import Path
 from explorer.audit_verdict import RULES, Audit, Finding, conclude
 from explorer.cli import run_command
 from explorer.errors import UserError
-from explorer.hunt import read_config, read_results
+from explorer.hunt import HuntConfig, read_config, read_results
 from explorer.hunt_table import Rate, rate, summarise
+from explorer.records import RevisionConfig, SamplingConfig
+from explorer.sources import option
 from explorer.statistics import apart, sign_test
 from explorer.store import find_runs, load_run, write_atomic
 from explorer.study import ARMS, SEARCH_FILE, confirmed_arms, read_rows
 
 REPORT, FIGURES = "report.md", "study.json"
 COMMAND = "python -m explorer.study --out study"
+# Settings that the command line has under another name.
+FLAGS = {"ban_answer_tokens": "ban_answer", "max_continuation_tokens": "failed_tokens"}
 # What `study.confirmed_arms` calls them; another one is of an earlier rule.
 CHOSEN = ("default", "best")
 UNCHOSEN = "The search as it is counted today does not choose this setting: an earlier rule did."
@@ -91,7 +96,7 @@ def add_hunt(report: Path, hunt: Path, name: str) -> Path:
         raise UserError(f"The runs of {hunt.name} were not audited: run `python -m explorer audit` on it first.")
     problems = name if Path(config.problems).suffix else config.problems
     counted["commands"] = [
-        f"python -m explorer hunt --problems {problems} --rollouts {s.n} --samples {config.samples} --out hunt",
+        hunt_command(config, problems),
         "python -m explorer audit hunt --controls fresh,unrevised,decoy",
         f"python -m explorer.study_report REPORT --hunt hunt --name {name}",
     ]
@@ -167,17 +172,18 @@ def confirmed_arm(folder: Path, setting: str) -> dict:
     arms = {}
     hits: dict[str, dict[str, bool]] = {}
     for name in CONFIRMED:
-        having = {audit.problem: arm for audit in audits for arm in audit.arms if arm.name == name}
+        having = [(audit.problem, arm) for audit in audits for arm in audit.arms if arm.name == name]
         if not having:
             continue
-        hits[name] = {problem: arm.correct > 0 for problem, arm in having.items()}
+        # A problem may have several runs, of a failed rollout each.
+        hits[name] = {}
+        for problem, arm in having:
+            hits[name][problem] = hits[name].get(problem, False) or arm.correct > 0
         arms[name] = {
-            "problems": rate(sum(hits[name].values()), len(having)).model_dump(),
-            "continuations": rate(
-                sum(arm.correct for arm in having.values()), sum(arm.n for arm in having.values())
-            ).model_dump(),
-            "loops": sum(arm.degenerate for arm in having.values()),
-            "cut_off": sum(arm.truncated for arm in having.values()),
+            "problems": rate(sum(hits[name].values()), len(hits[name])).model_dump(),
+            "continuations": rate(sum(arm.correct for _, arm in having), sum(arm.n for _, arm in having)).model_dump(),
+            "loops": sum(arm.degenerate for _, arm in having),
+            "cut_off": sum(arm.truncated for _, arm in having),
         }
     paired = {}
     for name in arms:
@@ -191,7 +197,7 @@ def confirmed_arm(folder: Path, setting: str) -> dict:
     counted = Counter(audit.finding for audit in audits)
     return {
         "words": setting,
-        "problems": len(audits),
+        "problems": len({audit.problem for audit in audits}),
         "arms": arms,
         "paired": paired,
         "findings": {finding.value: counted[finding] for finding in Finding},
@@ -279,7 +285,8 @@ def words(figures: dict) -> list[str]:
             lines += ["", "Repeat it with " + ", ".join(f"`{command}`" for command in one["commands"]) + "."]
         found = ", ".join(f"{finding} {count}" for finding, count in one["findings"].items() if count)
         earlier = "" if one.get("rules", 1) == RULES else f" {EARLIER_RULES}"
-        lines += ["", f"Audit of each problem: {found}.{earlier}"]
+        each = "problem" if sum(one["findings"].values()) == one["problems"] else "run"
+        lines += ["", f"Audit of each {each}: {found}.{earlier}"]
     return [*lines, ""]
 
 
@@ -288,7 +295,25 @@ def command(figures: dict) -> str:
     searched = max((one["rescued"]["n"] for one in figures["search"]), default=None)
     confirmed = max((one["problems"] for one in figures["confirm"].values() if "commands" not in one), default=None)
     more = [("--searched", searched), ("--confirmed", confirmed)]
-    return " ".join([COMMAND, *(f"{option} {count}" for option, count in more if count)])
+    model = figures["base"]["settings"]["model"]
+    named = option(model["id"], model["source"])
+    return " ".join([COMMAND + named, *(f"{option} {count}" for option, count in more if count)])
+
+
+def hunt_command(config: HuntConfig, problems: str) -> str:
+    """The command of a hunt: over which problems, and all that is not as it is when nobody asks."""
+    usual = HuntConfig(problems="", model=config.model, sampling=SamplingConfig(), config=RevisionConfig())
+    said = f"--rollouts {config.sampling.n} --samples {config.samples}"
+    parts = [(config.sampling, usual.sampling, {"n"}), (config.config, usual.config, set())]
+    parts += [(config, usual, {"schema_version", "problems", "model", "sampling", "config", "samples"})]
+    for asked, otherwise, known in parts:
+        for name in sorted(type(asked).model_fields.keys() - known, key=list(type(asked).model_fields).index):
+            value = getattr(asked, name)
+            if value != getattr(otherwise, name):
+                flag = f" --{FLAGS.get(name, name).replace('_', '-')}"
+                said += flag if value is True else f"{flag} {shlex.quote(f'{value}')}"
+    model = option(config.model.id, config.model.source)
+    return f"python -m explorer hunt --problems {problems}{model} {said} --out hunt"
 
 
 def short(figures: dict) -> list[str]:

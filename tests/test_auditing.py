@@ -165,7 +165,7 @@ def test_an_audited_hunt_joins_the_studys_report(hunted, tmp_path, capsys):
     text = (report / "report.md").read_text()
     assert "### tiny: a hunt over set.jsonl: N 2" in text
     assert "tiny: revised 0 of 2" in text
-    assert "`python -m explorer hunt --problems tiny --rollouts 2" in text
+    assert "`python -m explorer hunt --problems tiny --model FOLDER --rollouts 2" in text
 
 
 def _bare(hunt, target):

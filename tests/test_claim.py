@@ -180,8 +180,9 @@ def test_the_report_says_so(done, tmp_path):
     assert (report / "claim.svg").read_text().startswith("<svg")
     assert "rft 2.50, +0.00 (+0.00 to +0.00): can’t be told apart, rft-rescued" in text
     assert "With 3 comparisons of pass@1 at 95 % the chance" in text
-    assert "Repeat it with `python -m explorer.training.claim --out claim --seeds 2 --updates 7 --arms rft" in text
-    assert "--out claim --earlier FOLDER --seeds 3 --updates 7 --arms rft rft-rescued` adds a seed" in text
+    again = "`python -m explorer.training.claim --out claim --model FOLDER"
+    assert f"Repeat it with {again} --seeds 2 --updates 7 --arms rft" in text
+    assert f"{again} --earlier FOLDER --seeds 3 --updates 7 --arms rft rft-rescued` adds a seed" in text
     assert "α" not in text, "no arm of RL-ZVP was run"
     assert json.loads((report / "claim.json").read_text())["schema_version"] == 2
     with tarfile.open(report / HUNT_ARCHIVE) as packed:

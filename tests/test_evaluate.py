@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from explorer.statistics import is_degenerate, wilson_interval
 from explorer.store import load_run
 from explorer.training import evaluate
 from explorer.training.evaluate import bootstrap, compare, mean_rate, points, pooled, read_evaluation, unrelated
+from explorer.training.folder import QUESTIONS_FILE, TRAINING_FILE
 from tests.tiny_training import saved_model
 
 
@@ -75,6 +77,40 @@ def test_a_mended_answer_is_judged_anew(place, tmp_path):
     assert verb(*given) == 0
     assert read_evaluation(tmp_path / "e").correct == {"p0": said.count(said[0]) if said else 0, "p1": 0}
     assert load_run(tmp_path / "e" / folder_name("p0"))[0].problem.answer == str(rows[0]["answer"])
+
+
+def test_of_another_question_nothing_is_compared(place, tmp_path, capsys):
+    assert verb(*asked(place, tmp_path / "before")) == 0
+    rows = [json.loads(line) for line in (place / "set.jsonl").read_text().splitlines()]
+    rows[1]["question"] = "What is 1 + 30?"
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = ["--problems", tmp_path / "set.jsonl", "--against", tmp_path / "before"]
+    assert verb(*asked(place, tmp_path / "after", *given)) == 0
+    assert "left out: 1 whose question was another there" in capsys.readouterr().out
+    against = read_evaluation(tmp_path / "after").against
+    assert (against.problems, against.mended) == (3, 1)
+    rows = [{**row, "question": f"What is {i} + 50?"} for i, row in enumerate(rows)]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert verb(*asked(place, tmp_path / "other", *given)) == 2
+    assert "different problems" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_a_model_was_trained_on_stands_apart(place, tmp_path, capsys):
+    trained = tmp_path / "trained"
+    shutil.copytree(place / "tiny", trained / "model")
+    (trained / TRAINING_FILE).write_text("{}")
+    (trained / QUESTIONS_FILE).write_text(json.dumps(["What is 0 + 3?", "What is 3 + 3?", "What is 8 + 8?"]))
+    assert verb(*asked(place, tmp_path / "e", "--model", trained / "model")) == 0
+    assert "it was trained on 2 of these problems; the 2 others alone: pass@1 " in capsys.readouterr().out
+    found = read_evaluation(tmp_path / "e")
+    assert found.trained_on == 2
+    right = [found.correct["p1"], found.correct["p2"]]
+    assert found.unseen_at[1].value == pytest.approx(sum(right) / 8)
+    assert found.unseen_at[4].value == pytest.approx(sum(one > 0 for one in right) / 2)
+    (trained / QUESTIONS_FILE).unlink()
+    assert verb(*asked(place, tmp_path / "e", "--model", trained / "model")) == 0
+    assert "trained on is not known" in capsys.readouterr().out
 
 
 def test_two_models_problem_by_problem():

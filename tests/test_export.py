@@ -67,6 +67,20 @@ def test_dpo_and_grpo_rows(trace):
     assert (grpo[0]["rollouts_before"], grpo[0]["correct_before"]) == (3, 0)
 
 
+def test_of_two_runs_of_one_prompt_nothing_stands_twice(trace, runs, tmp_path):
+    kept = next(item for item in rescued(trace))
+    ids = (*kept.token_ids[:-1], 7)
+    other = kept.model_copy(update={"token_ids": ids, "text": kept.text + "!"})
+    save_run(trace.model_copy(update={"after": (kept, other)}), torch.zeros(5, 6, 32), runs / "b")
+    alone = sft_rows(trace)
+    out = tmp_path / "rows.jsonl"
+    for form, count in (("sft", len(alone) + 1), ("dpo", len(alone) + 1), ("grpo", 1)):
+        assert export_runs(runs, form, out)[0] == count
+    row = json.loads(out.read_text())
+    assert row["rescued_ids"] == [*(one["completion_ids"] for one in alone), list(kept.prefix_token_ids + ids)]
+    assert (row["rollouts_before"], row["correct_before"]) == (3, 0)
+
+
 @pytest.mark.parametrize("form", ["sft", "dpo", "grpo", "parquet"])
 def test_datasets_loads_every_format_as_it_is(runs, tmp_path, form, monkeypatch):
     from datasets import load_dataset

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+import typer
 
 from explorer import study, study_report
+from explorer.audit_verdict import Finding
+from explorer.cli import app
+from explorer.hunt import HuntConfig
 from explorer.hunt_table import rate
-from explorer.records import SamplingConfig, Verdict
+from explorer.recorded import recorded_runs
+from explorer.records import RevisionConfig, SamplingConfig, Verdict
 from explorer.store import find_runs, load_run
 from explorer.study import ARMS, Arm, Study, best_arm, confirmed_arms, divided, read_rows, study_problems
 from explorer.study_report import interval_plot, write_report
@@ -139,3 +145,51 @@ def test_a_plot_is_well_formed_whatever_its_names():
     texts = [item.text for item in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert {"<script>", "3 of 12", "0 of 0"} <= set(texts)
     assert not list(tree.iter("{http://www.w3.org/2000/svg}script"))
+
+
+def test_two_runs_of_a_problem_are_one_problem(tmp_path, monkeypatch):
+    def arm(name, correct):
+        return SimpleNamespace(name=name, correct=correct, n=16, degenerate=1, truncated=0)
+
+    runs = {"a": (13, 0), "b": (0, 2)}
+    audits = {
+        name: SimpleNamespace(
+            problem="sum-01", arms=[arm("revised", mine), arm("fresh", other)], finding=Finding.UNDECIDED
+        )
+        for name, (mine, other) in runs.items()
+    }
+    monkeypatch.setattr(study_report, "find_runs", lambda folder: [tmp_path / name for name in runs])
+    monkeypatch.setattr(study_report, "load_run", lambda path, with_trajectory: (path.name, None))
+    monkeypatch.setattr(study_report, "conclude", lambda trace, name: audits[name])
+    found = study_report.confirmed_arm(tmp_path, "words")
+    assert found["problems"] == 1
+    revised = found["arms"]["revised"]
+    assert (revised["problems"]["x"], revised["problems"]["n"]) == (1, 1)
+    assert (revised["continuations"]["x"], revised["continuations"]["n"], revised["loops"]) == (13, 32, 2)
+    assert (found["paired"]["fresh"]["only_revised"], found["paired"]["fresh"]["only_other"]) == (0, 0)
+
+
+def test_a_hunts_command_says_all_that_is_not_usual():
+    recorded_model = recorded_runs()[0].trace.model
+    config = HuntConfig(
+        problems="bank",
+        model=recorded_model,
+        sampling=SamplingConfig(n=4, seed=3, temperature=0.5),
+        config=RevisionConfig(steps=7, connector="\nSo: ", hull="plausible", ban_answer_tokens=True),
+        samples=2,
+        more=4,
+        prefix_length=12,
+        hits=True,
+    )
+    command = study_report.hunt_command(config, "bank")
+    assert command == (
+        "python -m explorer hunt --problems bank --model wheel --rollouts 4 --samples 2 --temperature 0.5 --seed 3 "
+        "--steps 7 --connector '\nSo: ' --ban-answer --hull plausible --prefix-length 12 --hits --more 4 --out hunt"
+    )
+    known = {flag for one in typer.main.get_command(app).commands["hunt"].params for flag in one.opts}
+    fields = {*SamplingConfig.model_fields, *RevisionConfig.model_fields} - {"n", "gap_tolerance"}
+    assert {f"--{study_report.FLAGS.get(name, name).replace('_', '-')}" for name in fields} <= known
+    default = config.model_copy(update={"model": config.model.model_copy(update={"source": "hub"})})
+    assert " --model" not in study_report.hunt_command(default, "bank")
+    local = config.model_copy(update={"model": config.model.model_copy(update={"source": "local"})})
+    assert " --model FOLDER " in study_report.hunt_command(local, "bank")

@@ -20,6 +20,7 @@ from explorer.errors import UserError
 from explorer.files import write_atomic
 from explorer.hunt import read_results
 from explorer.hunt_table import summarise
+from explorer.sources import option
 from explorer.statistics import wilson_interval
 from explorer.training import folder as files
 from explorer.training.claim import ARMS, SAMPLES, UPDATES, Arm
@@ -103,7 +104,7 @@ def gathered(claim: Path) -> dict:
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
         "schema_version": SCHEMA_VERSION,
-        "commands": commands(arms, settings),
+        "commands": commands(arms, settings, option(base.model.id, base.model.source)),
         "settings": settings,
         "taken": files.read_json(claim / TAKEN_FILE) if (claim / TAKEN_FILE).exists() else None,
         "hunt": hunted.model_dump(mode="json"),
@@ -115,9 +116,9 @@ def gathered(claim: Path) -> dict:
     }
 
 
-def commands(arms: dict[str, dict], settings: dict, more: int = 0) -> list[str]:
+def commands(arms: dict[str, dict], settings: dict, model: str, more: int = 0) -> list[str]:
     """What makes these arms with as many seeds each, or with `more` of them beside those of an earlier report: a
-    command for each number of seeds that some arms have."""
+    command for each number of seeds that some arms have. `model` is the option that names it, if it needs one."""
     usual = {arm.name for arm in ARMS if not arm.further}
     asked = {"updates": UPDATES, "samples": SAMPLES}
     changed = "".join(f" --{name} {settings[name]}" for name, usually in asked.items() if settings[name] != usually)
@@ -126,7 +127,7 @@ def commands(arms: dict[str, dict], settings: dict, more: int = 0) -> list[str]:
         names = [name for name, arm in arms.items() if len(arm["seeds"]) == seeds]
         named = "" if set(names) == usual else f" --arms {' '.join(names)}"
         earlier = " --earlier FOLDER" if more else ""
-        found.append(f"{COMMAND}{earlier} --seeds {seeds + more}{changed}{named}")
+        found.append(f"{COMMAND}{model}{earlier} --seeds {seeds + more}{changed}{named}")
     return found
 
 
@@ -313,7 +314,8 @@ def words(figures: dict) -> list[str]:
             f"to about {100 * (1 - 0.95**compared):.0f} %; those of unrelated answers come on top.",
             "",
         ]
-    again = " and ".join(f"`{one}`" for one in commands(figures["arms"], settings, more=1))
+    model = option(figures["base"]["model"]["id"], figures["base"]["model"]["source"])
+    again = " and ".join(f"`{one}`" for one in commands(figures["arms"], settings, model, more=1))
     lines += [
         f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}. "
         + (f"With the same weights {again} adds a seed to those in this folder." if again else ""),

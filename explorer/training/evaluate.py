@@ -35,6 +35,7 @@ from explorer.records import ModelInfo, Record, RevisionConfig, SamplingConfig
 from explorer.settings import read_settings
 from explorer.statistics import is_degenerate, pass_at_k, split_test, wilson_interval
 from explorer.store import load_run
+from explorer.training.folder import trained_questions, training_of
 
 EVALUATION_FILE = "evaluation.json"
 UNRELATED = Path(__file__).resolve().parents[2] / "assets" / "unrelated.jsonl"
@@ -63,7 +64,8 @@ class Evaluation(Record):
     """`evaluation.json`. `correct` maps each problem to its correct rollouts, of `sampling.n`, `questions` to its
     question. `hit` are problems with at least one; `tokens` the mean length of a rollout; `loops` and `cut_off` count
     rollouts; `unrelated` is in nats per token, lower is better, `unrelated_each` the same of every question, and
-    `unrelated_set` tells which questions these were."""
+    `unrelated_set` tells which questions these were. `trained_on` problems were trained on (None: not known), and
+    `unseen_at` is pass@k of the others."""
 
     schema_version: int = 1
     model: ModelInfo
@@ -81,11 +83,14 @@ class Evaluation(Record):
     unrelated_each: tuple[float, ...] = ()
     unrelated_set: str = ""
     passed_over: int = 0
+    trained_on: int | None = 0
+    unseen_at: dict[int, Value] = Field(default_factory=dict)
     against: Comparison | None = None
 
 
 class Comparison(Record):
-    """This model against another on the same problems. `newly_solved`: problems without a hit there and with one here;
+    """This model against another on the same problems: of `mended` ones the question was another there, and they are
+    left out. `newly_solved`: problems without a hit there and with one here;
     `p` is the sign test's; `unrelated` the mean difference of the loss of unrelated answers, more is worse."""
 
     model: str
@@ -97,6 +102,7 @@ class Comparison(Record):
     newly_solved: Counted
     lost: Counted
     unrelated: Value | None = None
+    mended: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ def evaluate(
     if other is not None:
         if other.sampling != sampling:
             raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")
-        if not other.correct.keys() & {problem.id for problem in found}:
+        if not same_problems({problem.id: problem.question for problem in found}, other):
             raise UserError("That evaluation is of different problems: evaluate both on the same set.")
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
@@ -256,14 +262,44 @@ def evaluate(
     if world > 1 and len(results) < len(found):  # another process is not done yet; the last one counts
         return [], {}
     tell("Unrelated questions", None)
-    evaluation = count(out, found, config, unrelated(language_model))
+    evaluation = apart_from_training(count(out, found, config, unrelated(language_model)), settings.model)
     if other is not None:
-        against_it = compare(evaluation.correct, other.correct, sampling.n, other.model.id)
-        broke = unrelated_difference(evaluation, other)
-        evaluation = evaluation.model_copy(update={"against": against_it.model_copy(update={"unrelated": broke})})
+        evaluation = evaluation.model_copy(update={"against": against_other(evaluation, other)})
     plain = evaluation.model_dump(mode="json")
     write_atomic(out / EVALUATION_FILE, json.dumps(plain, indent=1, ensure_ascii=False).encode())
     return words(evaluation), plain
+
+
+def same_problems(questions: Mapping[str, str], other: Evaluation) -> set[str]:
+    """Ids of the problems that both have with one question; an evaluation that kept no questions is trusted."""
+    return {one for one in questions.keys() & other.correct if other.questions.get(one) in (None, questions[one])}
+
+
+def against_other(mine: Evaluation, other: Evaluation) -> Comparison:
+    """One evaluation against another. Raises `UserError` where no problem is in both."""
+    alike = same_problems(mine.questions, other)
+    part = {problem: correct for problem, correct in mine.correct.items() if problem in alike}
+    return compare(part, other.correct, mine.sampling.n, other.model.id).model_copy(
+        update={
+            "unrelated": unrelated_difference(mine, other),
+            "mended": len(mine.correct.keys() & other.correct) - len(alike),
+        }
+    )
+
+
+def apart_from_training(one: Evaluation, model: str) -> Evaluation:
+    """An evaluation that says what of it the model was trained on, and how it does on the rest. `model` is the name by
+    which it was loaded."""
+    folder = training_of(model)
+    if folder is None:
+        return one
+    seen = trained_questions(folder)
+    if seen is None:
+        return one.model_copy(update={"trained_on": None})
+    rest = [correct for problem, correct in one.correct.items() if one.questions[problem] not in seen]
+    n = one.sampling.n
+    at = {k: mean_rate([pass_at_k(n, correct, k) for correct in rest]) for k in one.pass_at} if rest else {}
+    return one.model_copy(update={"trained_on": len(one.correct) - len(rest), "unseen_at": at})
 
 
 def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
@@ -388,6 +424,12 @@ def words(one: Evaluation) -> list[str]:
     if one.unrelated:
         u = one.unrelated
         lines.append(f"  unrelated answers: {u.value:.3f} nats per token ({u.low:.3f}–{u.high:.3f}), lower is better")
+    if one.trained_on is None:
+        lines.append("  which of these problems it was trained on is not known")
+    elif one.trained_on:
+        unseen = "; ".join(f"pass@{k} {percent(value)}" for k, value in one.unseen_at.items())
+        rest = f"the {len(one.correct) - one.trained_on} others alone: {unseen}" if unseen else "no other is among them"
+        lines.append(f"  it was trained on {one.trained_on} of these problems; {rest}")
     if one.passed_over:
         lines.append(f"  passed over: {one.passed_over}")
     if one.against:
@@ -398,6 +440,7 @@ def words(one: Evaluation) -> list[str]:
             f"worse on {a.worse} (p = {a.p:.3g})",
             f"  zero-hit there and hit here: {a.newly_solved.x} of {a.newly_solved.n}; hit there and lost: "
             f"{a.lost.x} of {a.lost.n}",
+            *([f"  left out: {a.mended} whose question was another there"] if a.mended else []),
         ]
     if one.against and one.against.unrelated:
         gap = one.against.unrelated

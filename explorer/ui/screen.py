@@ -227,7 +227,7 @@ class Drawing:
             return f"{said}, and {here.info.dtype} is loaded: start with `--dtype {made.dtype}` to go on with it."
         if self.host.settings.refusal(name):
             return f"{said}, which this page does not load: it can be watched here."
-        return f"{said}: under “Run it yourself”, “Use another model” loads it to go on with it."
+        return f"{said}: load it under “Run it yourself”, “Use another model”, to go on with it."
 
     def otherwise(self, session: Session) -> str:
         """What will be otherwise when the opened run is run anew by the model that is here; empty if nothing, or if it

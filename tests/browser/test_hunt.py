@@ -329,7 +329,7 @@ def test_a_recorded_run_shows_the_controls_that_it_carries(visit, server):
         expect(decoy.locator(".lr-aud-count")).to_contain_text("reach it")
         expect(page.locator("#lr-audit tr[data-arm=fresh] .lr-aud-count")).to_contain_text("not run yet")
         # Another model is loaded here: the button says why it can't.
-        expect(page.locator("#lr-audit")).to_contain_text("“Use another model” loads it")
+        expect(page.locator("#lr-audit")).to_contain_text("load it under “Run it yourself”")
         assert visitor.errors == []
 
 

@@ -208,7 +208,7 @@ def test_every_view_hears_of_another_model(visit, server, tmp_path_factory):
             page.locator("#lr-model").get_by_role("button", name="Load", exact=True).click()
             s.wait_for_stage(page, f"p.live === {json.dumps(not locked)}")
             expect(page.locator("#lr-success .lr-suc-actions")).to_contain_text(
-                "load it under" if locked else "from each of up to 6 steps"
+                "load it under" if locked else "From each of up to 6 steps"
             )
         expect(curve).not_to_have_attribute("aria-disabled", "true")
 
