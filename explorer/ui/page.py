@@ -25,6 +25,8 @@ from explorer.ui.trainings import Trainings
 from explorer.ui.view import View
 from explorer.ui.work import Work
 
+# Gradio calls an event busy until a while after its last redraw gave the buttons back, and would drop the press.
+EACH_PRESS = {"trigger_mode": "multiple"}
 # A press says itself which run and step are on screen: the page's word of the step may still be on its way.
 ON_SCREEN = """(...values) => {
   const shown = document.querySelector("[data-view=stage]")?.parentElement?.lrStage;

@@ -70,7 +70,7 @@ class Turns:
         if not self._begins(session, name, choice):
             if choice is not None and self.outdated(session, name, choice):
                 return
-            if session.running is None or name == session.running == "after":
+            if session.running is None or (choice is None and name == session.running):
                 return  # for a run that is not shown any more; pressed twice
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))

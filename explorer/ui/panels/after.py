@@ -7,7 +7,7 @@ import gradio as gr
 from explorer.errors import describe
 from explorer.records import SamplingConfig
 from explorer.ui.controls import sampling_from
-from explorer.ui.page import ON_SCREEN, Page, on_screen
+from explorer.ui.page import EACH_PRESS, ON_SCREEN, Page, on_screen
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 
@@ -113,7 +113,7 @@ def events(page: Page) -> None:
         return str(path), info(f"{path.name} holds the run's folder {rows}.")
 
     quick = dict(queue=False, show_progress="hidden", api_visibility="private")
-    model = dict(
+    model = EACH_PRESS | dict(
         outputs=page.outputs("after"),
         concurrency_limit=None,
         show_progress="minimal",
@@ -121,8 +121,7 @@ def events(page: Page) -> None:
         api_visibility="private",
     )
     budget = [*page.sampling.all(), page.samples]
-    # Gradio calls one that has just ended busy still, and would drop the press.
-    page.continue_.click(continue_, [*budget, page.on_screen], js=ON_SCREEN, trigger_mode="multiple", **model)
+    page.continue_.click(continue_, [*budget, page.on_screen], js=ON_SCREEN, **model)
     page.success.curve(curve, budget, **model)
     page.success.cancel(page.stop, **quick)
     page.decoy.click(decoy, [page.decoy_target, page.on_screen], js=ON_SCREEN, **model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from explorer.ui.page import Page
+from explorer.ui.page import EACH_PRESS, Page
 from explorer.ui.view import View
 
 
@@ -33,5 +33,6 @@ def events(page: Page) -> None:
         concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
+        **EACH_PRESS,
     )
     page.audit.cancel(page.stop, queue=False, show_progress="hidden", api_visibility="private")

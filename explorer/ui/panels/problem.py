@@ -12,7 +12,7 @@ from explorer.limits import in_words
 from explorer.problems import load_bank, read_problems
 from explorer.records import Problem
 from explorer.ui.controls import revision_of, sampling_controls, sampling_from
-from explorer.ui.page import Page
+from explorer.ui.page import EACH_PRESS, Page
 from explorer.ui.screen import info, warning
 from explorer.ui.view import View
 from explorer.ui.work import typed_problem
@@ -150,7 +150,7 @@ def events(page: Page) -> None:
         upload, page.upload, [page.bank, page.question, page.answer, page.notices["problem"]], queue=False, **quiet
     )
     problem = [page.bank, page.question, page.answer]
-    model = dict(
+    model = EACH_PRESS | dict(
         outputs=page.outputs("problem"),
         concurrency_limit=None,
         show_progress="minimal",

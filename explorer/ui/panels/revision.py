@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from explorer.ui.controls import revision_controls, revision_of
-from explorer.ui.page import ON_SCREEN, Page, on_screen
+from explorer.ui.page import EACH_PRESS, ON_SCREEN, Page, on_screen
 from explorer.ui.screen import SAME
 from explorer.ui.view import View
 
@@ -91,7 +91,7 @@ def events(page: Page) -> None:
 
         yield from page.run("revision", "joint", session, action, on_model=False)
 
-    model = dict(
+    model = EACH_PRESS | dict(
         inputs=page.revision.all(),
         outputs=page.outputs("revision"),
         concurrency_limit=None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from explorer.ui.page import Page
+from explorer.ui.page import EACH_PRESS, Page
 from explorer.ui.screen import Screen
 from explorer.ui.session import Session
 from explorer.ui.view import View
@@ -94,4 +94,5 @@ def events(page: Page, demo: gr.Blocks) -> None:
         show_progress="minimal",
         show_progress_on=page.notices["problem"],
         api_visibility="private",
+        **EACH_PRESS,
     )
