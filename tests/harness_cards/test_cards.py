@@ -293,6 +293,41 @@ def test_continuations_are_chosen_by_keyboard(opened):
     assert page.locator("[role=radio][tabindex='0']").count() == 2
 
 
+def _sampled_so_far(*starts):
+    """The comparison while it runs: of the other starts nothing is there yet."""
+    none = {"done": 0, "correct": 0, "wrong": 0, "unjudged": 0, "interval": [0.0, 1.0], "rollouts": []}
+    value = p.compare(state="sampling", rescue=None)
+    value["arms"] = [arm if arm["start"] in starts else arm | none for arm in value["arms"]]
+    return value
+
+
+def test_what_is_not_sampled_yet_is_not_chosen_and_takes_nothing_away(opened):
+    page = opened("compare", _sampled_so_far("revised"))
+    projected = page.get_by_role("radio", name="Projected prefix: nothing sampled yet")
+    assert projected.get_attribute("aria-disabled") == "true"
+    projected.click(force=True)
+    page.get_by_role("radio", name="Revised prefix").focus()
+    page.keyboard.press("ArrowRight")
+    assert events(page, "show") == []
+    assert page.locator(".lr-side").is_visible()
+    # Where not even the revised prefix was gone on from, what there is shows, and can be leafed through.
+    show(page, _sampled_so_far("original"))
+    assert page.get_by_role("radio", name="Original prefix").get_attribute("aria-checked") == "true"
+    page.get_by_role("radio", name="Continuation 3").click()
+    assert events(page, "show") == [{"start": "original", "index": 2}]
+    show(page, p.compare())
+    projected = page.get_by_role("radio", name="Projected prefix: 0 of 3 correct")
+    assert projected.get_attribute("aria-disabled") is None
+    projected.click()
+    assert projected.get_attribute("aria-checked") == "true"
+
+
+def test_of_nothing_no_interval_is_drawn(opened):
+    page = opened("compare", _sampled_so_far("revised"))
+    drawn = page.locator(".lr-arm .lr-rate-whisker")
+    assert [drawn.nth(i).is_visible() for i in range(3)] == [True, False, False]
+
+
 def test_empty_states_say_what_to_do(opened):
     for view in ("rollouts", "compare"):
         page = opened(view, None)
