@@ -561,6 +561,7 @@ class Stage {
       point: this.head,
       S: this.reach,
       planned,
+      speed: (lockstep.leader(this) ?? this).speed,
       playing: (lockstep.leader(this) ?? this).playing,
       computing: running && atEnd && !this.playing,
       canCompute,
