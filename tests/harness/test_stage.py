@@ -135,6 +135,17 @@ def test_weights_and_places_are_those_of_the_plain_recursion(opened):
             place = [(1 - gamma) * a + gamma * b for a, b in zip(place, coords[2 * vertex :], strict=False)]
 
 
+def test_a_share_reads_0_or_100_only_where_it_is(opened):
+    page = opened("state=empty", ready=None)
+    said = page.evaluate(
+        """async () => {
+            const { percent } = await import('/lr/assets/stage/dom.js');
+            return [0, 0.001, 0.005, 0.994, 0.995, 0.9999, 1 - 1e-12, 1, NaN].map(percent);
+        }"""
+    )
+    assert said == ["0 %", "<1 %", "1 %", "99 %", ">99 %", ">99 %", "100 %", "100 %", "–"]
+
+
 def test_alike_gradients_are_called_a_conflict(opened):
     page = opened("state=empty", ready=None)
     said = page.evaluate(
