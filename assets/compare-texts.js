@@ -12,7 +12,7 @@ const PREFIXES = {
   original: "The prefix as it was, continued afresh",
 };
 
-/** A row of radio buttons with one tab stop; arrows move and choose. */
+/** A row of radio buttons with one tab stop; arrows move and choose, but for what there is nothing to show of. */
 class RadioRow {
   constructor(label, onChoose) {
     this.onChoose = onChoose;
@@ -26,17 +26,21 @@ class RadioRow {
       event.stopPropagation(); // the stage listens for arrows as well
       const next = (to + this.count) % this.count;
       this.buttons[next].focus();
-      this.onChoose(next);
+      this.#press(next);
     });
   }
 
-  /** `items`: [{text, label}], `chosen`: index. */
+  #press(i) {
+    if (!this.buttons[i].hasAttribute("aria-disabled")) this.onChoose(i);
+  }
+
+  /** `items`: [{text, label, verdict, empty}], `chosen`: index. */
   update(items, chosen) {
     this.count = items.length;
     for (const button of this.buttons.splice(items.length)) button.remove();
     items.forEach((item, i) => {
       if (!this.buttons[i]) {
-        this.buttons[i] = el("button", { type: "button", class: "lr-button lr-num", role: "radio", on: { click: () => this.onChoose(i) } });
+        this.buttons[i] = el("button", { type: "button", class: "lr-button lr-num", role: "radio", on: { click: () => this.#press(i) } });
         this.node.append(this.buttons[i]);
       }
       const button = this.buttons[i];
@@ -45,6 +49,7 @@ class RadioRow {
       setAttr(button, "aria-checked", i === chosen);
       setAttr(button, "tabindex", i === chosen || (chosen < 0 && i === 0) ? "0" : "-1");
       setAttr(button, "data-verdict", item.verdict ?? null);
+      setAttr(button, "aria-disabled", item.empty ? "true" : null);
     });
   }
 }
@@ -148,7 +153,7 @@ export class SideBySide {
     this.reset();
     const id = uid("side");
     this.armRow = new RadioRow("Continued from", (i) => this.#choose(this.value.arms[i].start, null));
-    this.rolloutRow = new RadioRow("Continuation", (i) => this.#choose(this.start, i));
+    this.rolloutRow = new RadioRow("Continuation", (i) => this.#choose(this.armShown, i));
     this.before = new Column("before");
     this.after = new Column("after");
     this.changedNote = el("p", { class: "lr-quiet" });
@@ -198,13 +203,16 @@ export class SideBySide {
     this.value = value;
     const { arms, before } = value;
     this.#settle(arms);
-    const arm = arms.find((one) => one.start === this.start) ?? arms[0];
+    // One of which nothing was sampled yet would leave nothing to see, and no way back.
+    const sampled = arms.filter((one) => one.rollouts.length);
+    const arm = sampled.find((one) => one.start === this.start) ?? sampled[0];
     const rollout = arm?.rollouts[this.index] ?? arm?.rollouts[0];
     this.node.hidden = !rollout;
     if (!rollout) return;
+    this.armShown = arm.start;
 
     this.armRow.update(
-      arms.map((one) => ({ text: `${NAMES[one.start] ?? one.label} · ${one.done ? `${one.correct}/${one.done}` : "–"}`, label: `${one.label}: ${one.correct} of ${one.done} correct` })),
+      arms.map((one) => ({ text: `${NAMES[one.start] ?? one.label} · ${one.done ? `${one.correct}/${one.done}` : "–"}`, label: `${one.label}: ${one.done ? `${one.correct} of ${one.done} correct` : one.rollouts.length ? "none finished yet" : "nothing sampled yet"}`, empty: !one.rollouts.length })),
       arms.indexOf(arm),
     );
     const busy = value.state === "sampling" || value.state === "judging";

@@ -39,7 +39,7 @@ class ArmRow {
     setText(this.name, arm.label || NAMES[arm.start]);
     setText(this.explanation, arm.explanation ?? "");
     const judged = (arm.correct ?? 0) + (arm.wrong ?? 0) + (arm.unjudged ?? 0);
-    this.rate.update(arm.correct, judged, arm.interval);
+    this.rate.update(arm.correct, judged, judged ? arm.interval : null); // of nothing it would be 0 to 100 %
     setText(this.count, judged ? `${arm.correct} of ${judged} ${arm.correct ? `${VERDICTS.correct.sign} ` : ""}correct` : `Not ${arm.done ? "judged" : "sampled"}${busy ? " yet" : ""}`);
     setText(this.interval, [judged && arm.interval ? `95 % interval ${interval(arm.interval)}` : "", arm.done < arm.n ? `${arm.done} of ${arm.n} finished` : ""].filter(Boolean).join(" · "));
     const any = arm.done > 0;

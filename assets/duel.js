@@ -25,6 +25,7 @@ class Duel {
     this.element = element;
     this.trigger = trigger;
     this.value = null;
+    this.closing = false; // asked for here
     const picker = uid("duel");
     this.select = el("select", { id: picker, class: "lr-duel-select", on: { change: () => this.#ask(this.select.value || null) } });
     this.close = el("button", { type: "button", class: "lr-button", text: "Close comparison", on: { click: () => this.#ask(null) } });
@@ -51,6 +52,7 @@ class Duel {
     // It names the run that is compared: another one as soon as that is there, which Python may refuse.
     this.select.value = against ?? "";
     if (id === (against ?? null)) return;
+    this.closing = id === null;
     this.trigger("against", { id, turn: nextTurn() });
   }
 
@@ -73,8 +75,13 @@ class Duel {
     this.select.hidden = !value.options.length;
     this.nothing.hidden = Boolean(value.options.length);
     this.close.hidden = this.togetherLabel.hidden = this.body.hidden = !on;
-    // The button that closed it is gone: the choice it came from takes the focus.
-    if (before?.against && !on && (document.activeElement === this.close || document.activeElement === document.body)) this.select.focus();
+    // The button that closed it is gone: the choice it came from takes the focus. A comparison that ends since another run was opened
+    // leaves the focus, which some browsers don't give to what was clicked, and the page where they are.
+    if (before?.against && !on) {
+      const lost = document.activeElement === this.close || document.activeElement === document.body;
+      if (this.closing && lost) this.select.focus({ preventScroll: true });
+      this.closing = false;
+    }
     const facts = on ? JSON.stringify([value.titles, value.rows, value.notes]) : "";
     if (facts === this.facts) return;
     this.facts = facts;

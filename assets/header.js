@@ -1,5 +1,7 @@
 // The head of the page: what this is, and where the model stands. Value: {state, progress, message, model, map}.
 
+import { setText } from "./tokens.js";
+
 const SOURCES = { wheel: "from the PyPI wheel", hub: "from the Hub", local: "from a local folder" };
 
 function node(tag, className, text) {
@@ -18,8 +20,8 @@ export function mount({ element, props, watch }) {
     node("p", "", "Watch a language model’s failed reasoning being revised in latent space, step by step."),
   );
   const model = node("div", "lr-head-model");
-  model.setAttribute("role", "status");
   const line = node("div", "lr-head-line");
+  line.setAttribute("role", "status"); // without the per cent, which would be read out twice a second
   const dot = node("span", "lr-head-dot");
   dot.setAttribute("aria-hidden", "true");
   const name = node("strong", "lr-head-name");
@@ -40,7 +42,7 @@ export function mount({ element, props, watch }) {
     model.dataset.state = state;
     note.textContent = state === "ready" ? message || "" : "";
     if (state === "ready" && info) {
-      name.textContent = info.id;
+      setText(name, info.id);
       const device = info.device === "cpu" ? "CPU" : info.device;
       const parts = [parent ? `trained from ${parent}` : null, SOURCES[info.source] || info.source, info.dtype, device, `${info.vocab_size.toLocaleString("en")} tokens × ${info.hidden_size}`].filter(Boolean);
       if (info.fallbacks?.length) parts.push(`slower here: ${info.fallbacks.join("; ")}`);
@@ -50,7 +52,7 @@ export function mount({ element, props, watch }) {
       detail.title = info.ways ? `How it runs: ${info.ways}` : "";
       bar.hidden = true;
     } else {
-      name.textContent = state === "failed" ? "No model" : "The model is on its way";
+      setText(name, state === "failed" ? "No model" : "The model is on its way");
       const percent = typeof progress === "number" ? ` · ${Math.round(100 * progress)} %` : "";
       detail.textContent = `${message || ""}${state === "failed" ? "" : percent}`;
       bar.hidden = state === "failed";

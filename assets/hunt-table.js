@@ -90,7 +90,7 @@ class Table {
     this.caption = el("caption", { class: "lr-sr-only", text: "Prompts of the hunt; choose one to open its run on the stage" });
     this.table = el("table", { class: "lr-hunt-table" }, this.caption, el("thead", {}, this.head), this.body);
     this.none = el("p", { class: "lr-quiet" });
-    this.more = el("button", { type: "button", class: "lr-button", on: { click: () => { this.limit = Infinity; this.#rows(); } } });
+    this.more = el("button", { type: "button", class: "lr-button", on: { click: () => this.#showAll() } });
     this.rows = el(
       "section",
       { class: "lr-hunt-rows", "aria-label": "Prompts" },
@@ -175,6 +175,17 @@ class Table {
     this.table.hidden = !rows.length;
     this.more.hidden = rows.length <= this.limit;
     setText(this.more, `Show all ${rows.length}`);
+  }
+
+  #showAll() {
+    const first = this.limit;
+    this.limit = Infinity;
+    this.#rows();
+    // The button is gone: the first row that came takes the focus.
+    const row = this.body.rows[first];
+    const button = row.querySelector("button");
+    if (!button) setAttr(row, "tabindex", "-1");
+    (button ?? row).focus();
   }
 
   #row(row) {

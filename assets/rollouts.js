@@ -136,7 +136,10 @@ class Rollouts {
     const first = this.shown;
     this.shown += PAGE;
     this.render(this.payload);
-    this.cards[first]?.text.focus();
+    // The button may be gone; a text takes the focus only where it scrolls.
+    const { button, node } = this.cards[first];
+    if (button.hidden) setAttr(node, "tabindex", "-1");
+    (button.hidden ? node : button).focus();
   }
 
   #send(name, choice) {

@@ -65,6 +65,8 @@ class Stage {
     this.shown = 0;
     this.selected = null;
     this.placement = "hull";
+    this.layout = "hull"; // the placement that is drawn
+    this.looks = {}; // by layout, how the reader left its map: each has coordinates of its own
     this.speed = 1;
     this.playing = false;
     this.tokens = null;
@@ -158,6 +160,8 @@ class Stage {
     // A run that was opened, taken up to be gone on with: the same one under a new name, so the reader stays where they are.
     const takenUp = renamed && payload.live && !payload.recorded && same(before, payload);
     const newRun = renamed && !takenUp;
+    // Other positions stand elsewhere; the same ones, begun anew or moved in another way, are still looked at.
+    const elsewhere = newRun && JSON.stringify([before?.map_key, before?.prefix]) !== JSON.stringify([payload.map_key, payload.prefix]);
     const oldS = this.trajectory.S;
     const wasLast = this.point >= oldS;
     if (newRun) {
@@ -189,7 +193,10 @@ class Stage {
     if (!this.chosen && this.selected === null && S > 0 && M > 0) this.#chooseFirst();
     this.#loadMap(payload);
     this.#setScene();
-    if (newRun || change === "new") this.map.firstView();
+    if (elsewhere) {
+      this.looks = {};
+      this.map.turnTo(null);
+    } else if (newRun || change === "new") this.map.firstView();
     this.curves.setRun(payload.steps ?? [], payload.final ?? null, payload.config?.steps ?? 0);
     lockstep.changed(this);
     this.#greet();
@@ -252,8 +259,10 @@ class Stage {
         this.notice.show({ state: "ready" });
         this.#greet();
         this.refresh();
-        this.tokens = await atlas.tokens;
-        if (this.mapKey === key) this.map.setTokens(this.tokens);
+        const tokens = await atlas.tokens;
+        if (this.mapKey !== key) return; // another vocabulary by now
+        this.tokens = tokens;
+        this.map.setTokens(tokens);
       },
       (error) => {
         if (this.mapKey !== key) return;
@@ -287,6 +296,10 @@ class Stage {
       this.background = background;
       this.map.setBackground(background?.coords ?? null, joint?.ids ?? null, this.tokens);
     }
+    const layout = joint ? "joint" : "hull";
+    const turned = layout !== this.layout;
+    if (turned) this.looks[this.layout] = this.map.look;
+    this.layout = layout;
     const { coords } = trajectory;
     this.map.setScene({
       M: trajectory.M,
@@ -298,6 +311,8 @@ class Stage {
       describe: (t, j) => this.describe(t, j),
       use: (id, j) => ({ starts: trajectory.prefix.filter((p) => p === id).length, ...trajectory.vertexUse(id, trajectory.pullStep(j)) }),
     });
+    if (turned) this.map.turnTo(this.looks[layout]);
+    if (!this.joint || this.stale) delete this.looks.joint; // the next fit lays all out anew
   }
 
   describe(t, j) {
@@ -353,7 +368,8 @@ class Stage {
   }
 
   ask(name) {
-    if (this.waiting) return;
+    // What is pressed beside a fit that was just asked for goes to Python as well, which says why not.
+    if (this.waiting && this.waiting !== "joint") return;
     this.waiting = name;
     clearTimeout(this.waitTimer);
     this.waitTimer = setTimeout(() => {
@@ -545,6 +561,7 @@ class Stage {
       point: this.head,
       S: this.reach,
       planned,
+      speed: (lockstep.leader(this) ?? this).speed,
       playing: (lockstep.leader(this) ?? this).playing,
       computing: running && atEnd && !this.playing,
       canCompute,
@@ -565,7 +582,8 @@ class Stage {
     this.place.show({
       placement: this.placement,
       joint: this.stale ? null : payload.joint,
-      live: Boolean(payload.live) && !running,
+      live: Boolean(payload.live),
+      running,
       S,
       point,
       waiting: this.waiting === "joint",

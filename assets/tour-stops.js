@@ -64,6 +64,14 @@ const rate = (arm) => `${arm.correct} of ${arm.n}`;
 const token = (run, id) => ({ token: run.text(id) });
 const position = (run) => `position ${run.t + 1}`;
 const steps = (n) => many(n, "step");
+/** "= 35 %", but "< 1 %" and "> 99 %". */
+const equals = (share) => percent(share).replace(/^([<>]?)/, (sign) => `${sign || "="} `);
+
+/** "35 % > 31 %"; with a decimal where whole per cent would not show which is more. */
+function compared(low, high) {
+  const [a, b] = [low, high].map(percent);
+  return low !== high && (a === b || /[<>]/.test(a + b)) ? `${(100 * low).toFixed(1)} % > ${(100 * high).toFixed(1)} %` : `${a} > ${b}`;
+}
 
 /** {apart, overlap, verdict}: whether two arms' 95 % intervals leave room for luck. */
 function luck(outcome) {
@@ -207,8 +215,8 @@ export const STOPS = [
     },
     formula(run) {
       if (!run?.S) return "share left = (1 − *γ*)^k^";
-      if (!run.constant) return `share left = (1 − *γ*_1_) · (1 − *γ*_2_) · … = ${percent(run.left)}`;
-      return `share left = (1 − *γ*)^k^ = ${gammaText(1 - run.gamma)}^${run.S}^ = ${percent(run.left)}`;
+      if (!run.constant) return `share left = (1 − *γ*_1_) · (1 − *γ*_2_) · … ${equals(run.left)}`;
+      return `share left = (1 − *γ*)^k^ = ${gammaText(1 - run.gamma)}^${run.S}^ ${equals(run.left)}`;
     },
     symbols: (run) => [["share left", "how much of a point is still its own token" + (run?.kept && percent(run.kept.least) !== percent(run.kept.most) ? "; more where the vertex is that token itself" : "")], ["*k*", "the number of steps taken"]],
     targets: ['[data-tour="losses"]'],
@@ -288,7 +296,7 @@ export const STOPS = [
     },
     formula(run) {
       const chance = run && run.outcome?.revised?.correct ? luck(run.outcome) : null;
-      return `hardly luck if low(revised) > high(untouched)${chance ? `: ${percent(chance.low)} > ${percent(chance.high)} ${chance.apart ? "✓ yes" : "✗ no"}` : ""}`;
+      return `hardly luck if low(revised) > high(untouched)${chance ? `: ${compared(chance.low, chance.high)} ${chance.apart ? "✓ yes" : "✗ no"}` : ""}`;
     },
     symbols: () => [["low, high", "the ends of the 95 % interval: where the true rate lies, as far as so few tries can tell"]],
     targets: ["#lr-watch .lr-story-outcome", "#lr-compare .lr-arms-box", "#lr-compare"],

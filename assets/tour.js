@@ -83,11 +83,12 @@ function stageActs() {
     playToEnd() {
       if (!stage?.payload) return null;
       const speed = stage.speed;
-      stage.speed = Math.max(speed, ((stage.trajectory.S - stage.point) * STAGE_STEP_MS) / PLAY_MS);
+      const pace = Math.max(speed, ((stage.trajectory.S - stage.point) * STAGE_STEP_MS) / PLAY_MS);
+      stage.speed = pace;
       stage.play();
       return () => {
         stage.stop();
-        stage.speed = speed;
+        if (stage.speed === pace) stage.speed = speed; // else the reader has chosen another meanwhile
         stage.refresh();
       };
     },

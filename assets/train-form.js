@@ -178,9 +178,22 @@ class Form {
   #begin() {
     if (this.start.getAttribute("aria-disabled") || !this.plan) return;
     setAttr(this.start, "aria-disabled", "true");
+    this.begun = this.plan.name;
+    this.refused = false;
     this.trigger("begin", { values: this.values(), training: this.plan.name });
-    this.body.open = false;
     document.dispatchEvent(new CustomEvent("lr-train-begun", { detail: { training: this.plan.name } }));
+  }
+
+  /** Another look at the trainings has come: the form folds once what it began is there; until then it may have been refused. */
+  seen(shown) {
+    if (!this.begun) return;
+    if (shown === this.begun) {
+      this.begun = null;
+      this.body.open = false;
+    } else if (!this.refused) {
+      this.refused = true;
+      this.#ask(true);
+    }
   }
 
   /** The first values. */
@@ -269,6 +282,7 @@ export function mount({ element, props, trigger, watch }) {
     // With trainings there, they come first.
     if (event.detail.trainings && !view.settled) view.body.open = false;
     view.settled = true;
+    view.seen(event.detail.shown);
   };
   document.addEventListener("lr-train-seen", settled);
   const leave = onTrainMode(() => view.enter());

@@ -110,7 +110,7 @@ class Training {
     const any = Boolean(value?.trainings.length);
     this.empty.hidden = any;
     this.body.hidden = !any;
-    if (value) document.dispatchEvent(new CustomEvent("lr-train-seen", { detail: { trainings: value.trainings.length } }));
+    if (value) document.dispatchEvent(new CustomEvent("lr-train-seen", { detail: { trainings: value.trainings.length, shown: value.shown } }));
     if (!any) return;
     const key = JSON.stringify(value.trainings);
     if (key !== this.key) this.choose.replaceChildren(...value.trainings.map(({ id, words }) => el("option", { value: id, text: words })));
@@ -175,7 +175,8 @@ class Training {
 /**
  * Gradio calls this once per component. `props.value`: null or what status_payload makes.
  * Emits 'look' {training, mark}, 'act' {what, job, training, mark}, 'evaluate' {training, side, problems, rollouts, limit, mark} and
- * 'take' {training, side}. Tells the page how many trainings there are by the document event "lr-train-seen" {trainings}.
+ * 'take' {training, side}. Tells the page how many trainings there are, and which is on show, by the document event "lr-train-seen"
+ * {trainings, shown}.
  */
 export function mount({ element, props, trigger, watch }) {
   const view = new Training(element.querySelector(".lr-root") ?? element, trigger);

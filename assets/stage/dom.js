@@ -135,9 +135,12 @@ export function gammaText(gamma) {
   return Number.isFinite(gamma) ? String(Number(gamma.toPrecision(3))) : "–";
 }
 
+/** A share in whole per cent, which reads 0 or 100 only where it is. */
 export function percent(w) {
   if (!Number.isFinite(w)) return "–";
-  return w > 0 && w < 0.005 ? "<1 %" : `${Math.round(w * 100)} %`;
+  const whole = Math.round(w * 100);
+  if (whole === 0 && w > 0) return "<1 %";
+  return whole === 100 && 1 - w > 1e-8 ? ">99 %" : `${whole} %`;
 }
 
 /** A "?" that explains a number in one sentence: a real button, so that touch and keyboard reach the text as well. */

@@ -213,6 +213,21 @@ export class MapView {
     return points;
   }
 
+  /** What the reader sees of this layout, to come back to. */
+  get look() {
+    return { view: this.flight ? this.flight.to : this.view, touched: this.touched };
+  }
+
+  /** Another layout is drawn, where the last one's view means nothing: as it was left, else its first view. */
+  turnTo(look) {
+    this.flight = null;
+    this.#setHover(null);
+    this.touched = Boolean(look?.touched);
+    if (this.touched) this.view = { ...look.view };
+    else this.firstView();
+    this.invalidateView();
+  }
+
   /** The first view of a run: near enough to see steps, far enough to see where in the landscape they are. */
   firstView() {
     if (this.touched || !this.size.width) return;

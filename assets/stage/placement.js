@@ -39,7 +39,8 @@ export class Placement {
       if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key)) return;
       const other = this.buttons[document.activeElement === this.buttons.hull ? "joint" : "hull"];
       other.focus();
-      if (!other.hasAttribute("aria-disabled")) other.click();
+      // An arrow chooses what is there; a fit takes a while and begins only when it is pressed for.
+      if (other === this.buttons.hull || this.state === "ready") other.click();
       event.preventDefault();
       event.stopPropagation();
     });
@@ -58,10 +59,10 @@ export class Placement {
     } else this.onPick(name);
   }
 
-  /** {placement, joint, live, S, trustworthiness, kept, neighbours, moved: {mean, max} | null, distance: {warn, text} | null, point, waiting} */
+  /** {placement, joint, live, running, S, trustworthiness, kept, neighbours, moved: {mean, max} | null, distance: {warn, text} | null, point, waiting} */
   show(s) {
     this.state = s.joint?.state ?? "absent";
-    this.canAsk = s.live && s.S > 0 && !s.waiting && this.state !== "fitting";
+    this.canAsk = s.live && !s.running && s.S > 0 && !s.waiting && this.state !== "fitting";
     const fitting = this.state === "fitting" || s.waiting;
     for (const [name, el] of Object.entries(this.buttons)) {
       setAttr(el, "aria-checked", s.placement === name ? "true" : "false");
@@ -69,7 +70,7 @@ export class Placement {
     }
     setAttr(this.buttons.joint, "aria-disabled", this.state === "ready" || this.canAsk ? null : "true");
     setText(this.buttons.joint, this.state === "ready" ? "As UMAP sees it" : fitting ? "UMAP is fitting…" : "As UMAP sees it · fit");
-    const why = this.state === "ready" ? "" : s.live ? (s.S ? "Fits the neighbourhood and all steps together; takes some seconds." : "Needs at least one step.") : "This recorded run has no joint fit.";
+    const why = this.state === "ready" ? "" : !s.live ? "This recorded run has no joint fit." : s.running ? "Wait until the steps are computed." : s.S ? "Fits the neighbourhood and all steps together; takes some seconds." : "Needs at least one step.";
     setAttr(this.buttons.joint, "title", why || null);
     this.bar.hidden = !fitting;
     if (fitting) {

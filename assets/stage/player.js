@@ -36,7 +36,7 @@ export class Player {
     );
   }
 
-  /** {point, S, planned, playing, computing, canCompute, computeNext, live, compared, waiting, arrived, stepLabel, playLabel, note} */
+  /** {point, S, planned, speed, playing, computing, canCompute, computeNext, live, compared, waiting, arrived, stepLabel, playLabel, note} */
   show(s) {
     const length = Math.max(1, s.planned, s.S);
     setAttr(this.range, "max", length);
@@ -46,6 +46,8 @@ export class Player {
     this.range.style.setProperty("--lr-done", String(s.S / length));
     this.range.style.setProperty("--lr-here", String(s.point / length));
     this.#showTicks(length, s.S);
+    // The tour may set a speed of its own.
+    if (SPEEDS.includes(s.speed) && Number(this.speed.value) !== s.speed) this.speed.value = String(s.speed);
     // Not `disabled`, which would take the keyboard's focus from the button just pressed.
     const off = (button, is) => setAttr(button, "aria-disabled", is ? "true" : null);
     off(this.first, s.point === 0);

@@ -401,6 +401,18 @@ def test_closing_brings_back_the_single_stage(opened):
     assert page.is_visible("#lr-stage-b .lr-s-map")
 
 
+def test_a_comparison_that_another_run_ends_leaves_the_focus_alone(opened):
+    """Safari gives none to a button that is clicked, so that it is nowhere."""
+    page = opened()
+    page.evaluate("() => { document.activeElement.blur(); lrSet('duel', lrRuns.off); lrSet('b', null); }")
+    assert not page.is_visible("text=Close comparison")
+    assert page.evaluate("() => document.activeElement.tagName") == "BODY"
+    page.get_by_label("Compare with").select_option("other")
+    close = "document.querySelector('.lr-duel-bar > .lr-button')"
+    page.evaluate(f"() => {{ document.activeElement.blur(); {close}.click(); }}")
+    assert page.evaluate("() => document.activeElement.tagName") == "SELECT"
+
+
 def test_a_single_stage_is_as_it_was(opened):
     page = opened("off=1")
     assert not page.is_visible("#lr-stage-b-column")

@@ -135,6 +135,17 @@ def test_weights_and_places_are_those_of_the_plain_recursion(opened):
             place = [(1 - gamma) * a + gamma * b for a, b in zip(place, coords[2 * vertex :], strict=False)]
 
 
+def test_a_share_reads_0_or_100_only_where_it_is(opened):
+    page = opened("state=empty", ready=None)
+    said = page.evaluate(
+        """async () => {
+            const { percent } = await import('/lr/assets/stage/dom.js');
+            return [0, 0.001, 0.005, 0.994, 0.995, 0.9999, 1 - 1e-12, 1, NaN].map(percent);
+        }"""
+    )
+    assert said == ["0 %", "<1 %", "1 %", "99 %", ">99 %", ">99 %", "100 %", "100 %", "–"]
+
+
 def test_alike_gradients_are_called_a_conflict(opened):
     page = opened("state=empty", ready=None)
     said = page.evaluate(
@@ -263,7 +274,10 @@ def test_a_new_step_keeps_zoom_selection_focus_and_nodes(opened):
     assert page.get_attribute(".lr-s-chip >> nth=5", "aria-selected") == "true"
     page.evaluate("lrSet({ run_id: 'other', steps: [] })")
     assert stage(page, "point()") == 0
-    assert stage(page, "view()") == view, "a new run keeps the zoom"
+    assert stage(page, "view()") == view, "begun anew, the same positions are looked at"
+    page.evaluate("lrSet({ run_id: 'third', prefix: lrWhole.prefix.slice(9), steps: [] })")
+    assert stage(page, "view()") != view, "other positions stand elsewhere"
+    assert stage(page, "view().zoom") <= 2.2
 
 
 def test_only_what_moves_is_redrawn(opened):
@@ -439,6 +453,79 @@ def test_joint_fit_is_asked_for_shown_and_offered_again_after_a_step(opened):
     page.evaluate("lrSet({ steps: lrWhole.steps.slice(0, 11) })")
     assert stage(page, "stage.placement") == "hull"
     assert seg.inner_text() == "As UMAP sees it · fit"
+
+
+def test_each_placement_keeps_a_view_of_its_own(opened):
+    page = opened("state=paused&S=10&joint=ready")
+    zoom = f"() => {{ {STAGE}.stage.map.zoomBy(5, 200, 200, 0); return {STAGE}.view(); }}"
+    hull = page.evaluate(zoom)
+    seg = page.locator(".lr-s-seg")
+    seg.nth(1).click()
+    assert stage(page, "stage.placement") == "joint"
+    assert stage(page, "view().zoom") <= 2.2, "a layout never seen before has its first view"
+    joint = page.evaluate(zoom)
+    seg.nth(0).click()
+    assert stage(page, "view()") == hull
+    seg.nth(1).click()
+    assert stage(page, "view()") == joint
+    page.evaluate("lrSet({ message: 'the same fit in a fresh copy' })")
+    assert stage(page, "view()") == joint
+    # The fit is gone, and with it its view; the next one lays all out anew.
+    page.evaluate("lrSet({ joint: null })")
+    assert stage(page, "view()") == hull
+    page.evaluate("lrSet({ joint: lrJoint() })")
+    seg.nth(1).click()
+    assert stage(page, "view().zoom") <= 2.2
+
+
+def test_an_arrow_starts_no_fit_and_chooses_one_that_is_there(opened):
+    page = opened("state=paused&S=10")
+    page.locator(".lr-s-seg").nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "As UMAP sees it · fit"
+    assert events(page, "joint") == []
+    page.keyboard.press("Enter")
+    assert len(events(page, "joint")) == 1
+    page.wait_for_function("document.querySelectorAll('.lr-s-seg')[1].textContent === 'As UMAP sees it'")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    assert stage(page, "stage.placement") == "joint"
+
+
+def test_why_there_is_no_fit_depends_on_the_run(opened):
+    page = opened("state=running&S=6&still=1")
+    joint = page.locator(".lr-s-seg").nth(1)
+    assert joint.get_attribute("title") == "Wait until the steps are computed."
+    assert joint.get_attribute("aria-disabled") == "true"
+    page.evaluate("lrSet({ status: 'paused' })")
+    assert joint.get_attribute("title").startswith("Fits the neighbourhood")
+    page.evaluate("lrSet({ live: false })")
+    assert joint.get_attribute("title") == "This recorded run has no joint fit."
+
+
+def test_a_step_beside_a_fit_that_was_asked_for_is_said_to_python(opened):
+    page = opened("state=paused&S=10&K=12")
+    page.evaluate(f"() => {{ {STAGE}.stage.trigger = (...said) => lrEvents.push(said); }}")  # nobody answers yet
+    page.locator(".lr-s-seg").nth(1).click()
+    page.locator(".lr-s-play-button").nth(3).click()
+    assert [len(events(page, name)) for name in ("joint", "step")] == [1, 1]
+    assert page.locator(".lr-s-play-button").nth(3).get_attribute("aria-disabled") == "true"
+
+
+def test_texts_of_an_older_vocabulary_that_come_late_name_nothing(opened):
+    page = opened("state=building", ready=None)
+    held = []
+    page.route("**/lr/map/older/tokens.json", lambda route: held.append(route))
+    page.route("**/lr/map/older/coords.bin", lambda r: r.continue_(url=r.request.url.replace("older", "demo")))
+    page.evaluate("lrSet({ map_key: 'older', map_status: { state: 'ready' } })")
+    page.wait_for_function(f"{STAGE}.stage.atlas")
+    page.evaluate("lrSet({ map_key: 'demo' })")
+    page.wait_for_function(f"{STAGE}.stage.tokens?.length > 1")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].fulfill(json=["of another model"])
+    page.wait_for_timeout(200)  # what must not be taken would be by now
+    assert stage(page, "stage.tokens.length") > 1
 
 
 # ---- bad text, missing things, narrow pages ----

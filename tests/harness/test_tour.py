@@ -98,7 +98,9 @@ def num(x):
 
 
 def percent(x):
-    return "<1 %" if 0 < x < 0.005 else f"{math.floor(100 * x + 0.5)} %"
+    if 0 < x < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= x < 1 - 1e-8 else f"{math.floor(100 * x + 0.5)} %"
 
 
 def mixture(run, t):
@@ -192,6 +194,42 @@ def test_one_step_is_played_and_then_all_of_them(opened):
     page.wait_for_function(f"{STAGE}.stage.playing")
     ask(page, 6)
     assert page.evaluate(f"[{STAGE}.stage.playing, {STAGE}.point()]") == [False, 1]
+
+
+@pytest.mark.parametrize("chosen", [None, "0.5"])
+def test_a_speed_that_the_reader_chose_under_the_tour_stays(opened, chosen):
+    page = opened("M=24&K=11", motion="no-preference")
+    ask(page, 7)
+    page.wait_for_function("document.querySelector('.lr-s-speed').value === '2'")  # ten steps in 4.5 s
+    if chosen:
+        page.select_option(".lr-s-speed", chosen)
+    ask(page, 8)
+    shown = page.evaluate(f"[document.querySelector('.lr-s-speed').value, {STAGE}.stage.speed]")
+    assert shown == [chosen or "1", float(chosen or 1)]
+
+
+def test_shares_that_round_alike_are_told_apart(opened):
+    page = opened("bare=1")
+    said = page.evaluate(
+        """async () => {
+            const { STOPS } = await import("/lr/assets/tour-stops.js");
+            const stop = (id) => STOPS.find((one) => one.id === id);
+            const luck = (low, high) => {
+                const outcome = { revised: { correct: 9, interval: [low, 1] }, original: { interval: [0, high] } };
+                return stop("real").formula({ outcome }).split(": ")[1];
+            };
+            const left = (left) => stop("steps").formula({ S: 3, left }).split("…")[1];
+            return [luck(0.3141, 0.3092), luck(0.45, 0.31), luck(0.3, 0.004), left(0.35), left(0.001), left(0.999)];
+        }"""
+    )
+    assert said == [
+        "31.4 % > 30.9 % ✓ yes",
+        "45 % > 31 % ✓ yes",
+        "30.0 % > 0.4 % ✓ yes",
+        " = 35 %",
+        " < 1 %",
+        " > 99 %",
+    ]
 
 
 def test_a_long_run_is_played_to_its_end_in_seconds(opened):

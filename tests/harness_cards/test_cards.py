@@ -293,6 +293,111 @@ def test_continuations_are_chosen_by_keyboard(opened):
     assert page.locator("[role=radio][tabindex='0']").count() == 2
 
 
+def _sampled_so_far(*starts):
+    """The comparison while it runs: of the other starts nothing is there yet."""
+    none = {"done": 0, "correct": 0, "wrong": 0, "unjudged": 0, "interval": [0.0, 1.0], "rollouts": []}
+    value = p.compare(state="sampling", rescue=None)
+    value["arms"] = [arm if arm["start"] in starts else arm | none for arm in value["arms"]]
+    return value
+
+
+def test_what_is_not_sampled_yet_is_not_chosen_and_takes_nothing_away(opened):
+    page = opened("compare", _sampled_so_far("revised"))
+    projected = page.get_by_role("radio", name="Projected prefix: nothing sampled yet")
+    assert projected.get_attribute("aria-disabled") == "true"
+    projected.click(force=True)
+    page.get_by_role("radio", name="Revised prefix").focus()
+    page.keyboard.press("ArrowRight")
+    assert events(page, "show") == []
+    assert page.locator(".lr-side").is_visible()
+    # Where not even the revised prefix was gone on from, what there is shows, and can be leafed through.
+    show(page, _sampled_so_far("original"))
+    assert page.get_by_role("radio", name="Original prefix").get_attribute("aria-checked") == "true"
+    page.get_by_role("radio", name="Continuation 3").click()
+    assert events(page, "show") == [{"start": "original", "index": 2}]
+    show(page, p.compare())
+    projected = page.get_by_role("radio", name="Projected prefix: 0 of 3 correct")
+    assert projected.get_attribute("aria-disabled") is None
+    projected.click()
+    assert projected.get_attribute("aria-checked") == "true"
+
+
+def test_of_nothing_no_interval_is_drawn(opened):
+    page = opened("compare", _sampled_so_far("revised"))
+    drawn = page.locator(".lr-arm .lr-rate-whisker")
+    assert [drawn.nth(i).is_visible() for i in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("verdict", ["wrong", "correct"])
+def test_the_first_of_more_cards_takes_the_focus(opened, verdict):
+    texts = p.tokens(p.TEXTS[0])
+    cards = [p.rollout(i, texts, verdict, "92") for i in range(40)]
+    page = opened("rollouts", p.rollouts(rollouts=cards))
+    page.get_by_role("button", name="Show 8 more of 8 hidden rollouts").click()
+    held = "document.querySelectorAll('.lr-card')[32].contains(document.activeElement)"
+    assert page.evaluate(f"{held} && document.activeElement.tagName") == ("BUTTON" if verdict == "wrong" else "LI")
+
+
+def test_the_first_of_more_prompts_takes_the_focus(opened):
+    count = {"x": 0, "n": 8, "interval": p.wilson(0, 8)}
+    row = dict.fromkeys(("error", "not_revised", "finding", "more", "revised", "projected", "original"))
+    row |= {"family": "rates", "question": "What?", "answer": "1", "before": count, "zero_hit": True, "rescued": False}
+    rows = [row | {"problem": f"rates-{i}", "run": f"run-{i}", "stage": True} for i in range(203)]
+    table = {"hunt": "h", "mark": "1", "n": 8, "wide": 0, "settings": "", "rows": rows, "families": [], "words": "So."}
+    page = opened("hunt-table", table)
+    page.get_by_role("button", name="Show all 203").click()
+    assert page.evaluate("document.activeElement.textContent") == "rates-200"
+
+
+def test_what_is_read_out_of_a_model_on_its_way_holds_no_per_cent(opened):
+    loading = {"state": "loading", "progress": 0.31, "message": "Downloading", "model": None, "map": None}
+    page = opened("header", loading)
+    told = page.get_by_role("status")
+    assert told.text_content() == "The model is on its way"
+    page.evaluate(
+        """() => {
+            window.changes = 0;
+            const all = { childList: true, characterData: true, subtree: true };
+            const count = new MutationObserver((seen) => (changes += seen.length));
+            count.observe(document.querySelector("[role=status]"), all);
+        }"""
+    )
+    show(page, loading | {"progress": 0.32})
+    assert page.locator(".lr-head-detail").text_content() == "Downloading · 32 %"
+    assert page.evaluate("changes") == 0
+    show(page, loading | {"state": "failed", "message": "It is not there."})
+    assert told.text_content() == "No model"
+
+
+def test_a_training_that_is_refused_leaves_its_form_open(opened):
+    from explorer.views.train import form_payload, plan_payload
+
+    presets = {method: {"sources": ["runs"], "updates": 9} for method in ("sft", "grpo", "dpo")}
+    form = form_payload([{"id": "runs", "label": "Runs", "runs": 3}], [], presets, "cpu")
+    page = opened("train-form", form | {"plan": plan_payload(name="mine")})
+
+    def seen(trainings, shown):
+        detail = {"trainings": trainings, "shown": shown}
+        page.evaluate("detail => document.dispatchEvent(new CustomEvent('lr-train-seen', { detail }))", detail)
+
+    def start():
+        page.get_by_role("button", name="Start the training").click()
+        return page.evaluate("lr.events.filter(([name]) => name === 'begin').length")
+
+    folded = "!document.querySelector('.lr-hf').open"
+    seen(0, None)
+    assert start() == 1
+    assert not page.evaluate(folded)
+    seen(1, "other")  # where something else runs
+    assert not page.evaluate(folded)
+    page.wait_for_function("lr.events.at(-1)[0] === 'plan'")
+    ticket = page.evaluate("lr.events.at(-1)[1].ticket")
+    show(page, form | {"plan": plan_payload(name="mine", ticket=ticket)})
+    assert start() == 2, "the button is back"
+    seen(2, "mine")
+    assert page.evaluate(folded)
+
+
 def test_empty_states_say_what_to_do(opened):
     for view in ("rollouts", "compare"):
         page = opened(view, None)
@@ -308,6 +413,7 @@ def test_a_training_that_was_started_elsewhere_is_asked_after_while_it_is_live(o
     live, gone = (status_payload([("t", "t")], "t", None, told, beat=n, now=1e9 + s) for n, s in ((1, 5), (2, 9999)))
     page = opened("train", live)
     page.evaluate("document.body.dataset.lrMode = 'train'; lr.events.length = 0")
+    page.evaluate("document.addEventListener('lr-train-seen', ({ detail }) => (window.lrSeen = detail))")
     page.wait_for_function("lr.events.some(([name, data]) => name === 'look' && data.training === 't')")
     assert page.locator(".lr-hunt-state").text_content() == "▶running, started elsewhere"
     assert page.locator(".lr-hunt-stage").text_content() == "training"
@@ -316,6 +422,7 @@ def test_a_training_that_was_started_elsewhere_is_asked_after_while_it_is_live(o
     page.evaluate("new Promise(done => setTimeout(done, 2500))")  # two beats
     assert page.evaluate("lr.events.length") == 0
     assert page.locator(".lr-hunt-state").text_content() == "Started elsewhere"
+    assert page.evaluate("lrSeen") == {"trainings": 1, "shown": "t"}
 
 
 def test_small_rates_read_alike_in_python_and_in_the_browser(opened):
