@@ -338,14 +338,19 @@ def bench(
 
 
 def summarise(trace: Trace) -> dict:
-    """Counts of a run, with Wilson 95 % intervals, ready for JSON."""
+    """Counts of a run, with Wilson 95 % intervals, ready for JSON; `tokens` and `markers` (signs of self-checking) are
+    means of a rollout, or of a continuation without its prefix."""
     from explorer.export import rescued
-    from explorer.statistics import wilson_interval
+    from explorer.statistics import reflection_markers, wilson_interval
 
     def tally(items) -> dict:
         n, correct = len(items), sum(item.verdict is Verdict.CORRECT for item in items)
         interval = [round(bound, 4) for bound in wilson_interval(correct, n)] if n else None
-        return {"n": n, "correct": correct, "interval": interval}
+        found = {"n": n, "correct": correct, "interval": interval, "tokens": None, "markers": None}
+        if n:
+            found["tokens"] = round(sum(len(item.token_ids) for item in items) / n, 2)
+            found["markers"] = round(sum(sum(reflection_markers(item.text).values()) for item in items) / n, 3)
+        return found
 
     after = {start.value: tally([item for item in trace.after if item.start is start]) for start in Start}
     before = tally(trace.before)
@@ -371,7 +376,8 @@ def describe_run(trace: Trace, summary: dict) -> list[str]:
             return f"  {name:<22} –"
         low, high = tally["interval"]
         counted = f"{tally['correct']:>3} of {tally['n']:<4} correct"
-        return f"  {name:<22} {counted}   95 % interval {100 * low:.0f}–{100 * high:.0f} %"
+        shape = f"mean {tally['tokens']:.1f} tokens, {tally['markers']:.2f} reflection markers"
+        return f"  {name:<22} {counted}   95 % interval {100 * low:.0f}–{100 * high:.0f} %   {shape}"
 
     lines = [
         f"{trace.model.id} ({trace.model.dtype}, {trace.model.device}); {trace.problem.question!r} -> "

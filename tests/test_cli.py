@@ -70,7 +70,21 @@ def test_json_is_one_line_with_the_counts(folder, tmp_path, capsys):
     assert len(lines) == 1
     assert summary["before"]["n"] == 2
     assert summary["after"]["revised"]["n"] == 2
-    assert load_run(summary["run"])[0].problem.answer == "42"
+    trace = load_run(summary["run"])[0]
+    assert trace.problem.answer == "42"
+    assert summary["before"]["tokens"] == sum(len(item.token_ids) for item in trace.before) / 2
+
+
+def test_length_and_signs_of_self_checking_are_told_before_and_after(folder, tmp_path, capsys):
+    assert run("revise", *FAST, "--model", folder, "--out", str(tmp_path)) == 0
+    trace = load_run(capsys.readouterr().out.splitlines()[-1])[0]
+    wait = [item.model_copy(update={"text": "Wait, let me check. Hmm."}) for item in trace.after]
+    summary = cli.summarise(trace.model_copy(update={"after": wait}))
+    assert [summary["after"][start]["markers"] for start in ("revised", "projected", "original")] == [3, 3, 3]
+    revised = [item for item in trace.after if item.start is Start.REVISED]
+    mean = sum(len(item.token_ids) for item in revised) / len(revised)
+    assert summary["after"]["revised"]["tokens"] == round(mean, 2)
+    assert f"mean {mean:.1f} tokens, 3.00 reflection markers" in "\n".join(cli.describe_run(trace, summary))
 
 
 def test_the_same_seed_gives_the_same_trace(folder, tmp_path, capsys):
