@@ -322,6 +322,17 @@ class LanguageModel:
         """Text of token ids, without special tokens and without any clean-up of spaces."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def text_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """What token ids add to the text of those before them: `decode(before)` + this is the text of both.
+
+        Some tokenizers drop the first space of whatever they decode (Llama 2, Mistral, Phi 3), so it is not always
+        `decode(ids)`. That it is where a character was cut in two: its halves can't be told apart as text.
+        """
+        text, head = self.decode(ids), self.decode(before)
+        whole = self.decode([*before, *ids])
+        added = whole[len(head) :]
+        return added if whole.startswith(head) and added.endswith(text) else text
+
     def encode(self, text: str) -> list[int]:
         """Token ids of bare text, with no special tokens added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -374,7 +385,7 @@ class LanguageModel:
         An empty connector is the direct anchor: the answer takes the place of the failed continuation's next words,
             with the same space before it.
         """
-        if not connector and self.decode(continuation[:4]).startswith(" "):
+        if not connector and self.text_after(prefix, continuation[:4]).startswith(" "):
             connector = " "
         text = connector + answer
         before = self.decode(prefix)
@@ -391,6 +402,16 @@ class LanguageModel:
             # it, tokenise the rest alone.
             alone = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             start, spans, anchor_ids = len(connector), alone["offset_mapping"], alone["input_ids"]
+            if self.text_after(prefix, anchor_ids) != text:
+                # Tokenizers that drop a first space also put one there: take what they make of it behind another text,
+                # if a token begins with it and it then reads right.
+                for head in (before, "\n"):
+                    behind = self.tokenizer(head + text, add_special_tokens=False, return_offsets_mapping=True)
+                    ids, places = behind["input_ids"], behind["offset_mapping"]
+                    cut = next((index for index, (at, _) in enumerate(places) if at >= len(head)), len(ids))
+                    if self.text_after(prefix, ids[cut:]) == text:
+                        start, spans, anchor_ids = len(head) + len(connector), places[cut:], ids[cut:]
+                        break
         else:
             head, tail = self.encode(connector), self.encode(answer)
             return Anchor(text=text, token_ids=tuple(head + tail), answer_span=(len(head), len(head) + len(tail)))
