@@ -14,6 +14,7 @@ What it does not do: decide a step, judge an answer, draw anything.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -757,11 +758,20 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return gpu_format(device)
     formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in formats:
         raise UserError(f"There is no dtype {dtype!r}: use auto, float32, bfloat16 or float16.")
     return formats[dtype]
+
+
+def gpu_format(device: torch.device) -> torch.dtype:
+    """The 16-bit format of a CUDA device: bfloat16, or float16 where it has none of its own (T4, V100): torch would
+    emulate it there, many times slower."""
+    # No index is the current device, and no call of the driver's to get there: ZeroGPU has none when a model loads.
+    with contextlib.nullcontext() if device.index is None else torch.cuda.device(device):
+        own = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if own else torch.float16
 
 
 def _context_length(config) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from explorer.model import LanguageModel, choose_device, choose_dtype, draw
 from explorer.records import SamplingConfig
 from explorer.settings import Settings
 from explorer.sources import ResolvedModel
+from explorer.training.common import settings
+from explorer.training.request import TrainRequest
 from explorer.training.weights import Trainee
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
 
@@ -364,6 +368,33 @@ def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"')
     with pytest.raises(UserError, match="could not be loaded"):
         LanguageModel.load(tmp_path, id="broken")
+
+
+@pytest.mark.parametrize(
+    ("major", "kind"),
+    [(8, torch.bfloat16), (7, torch.float16)],  # a T4 or V100 emulates bfloat16
+)
+def test_a_gpu_is_asked_for_a_format_of_its_own(monkeypatch, tmp_path, major, kind):
+    entered = []
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: entered[-1] if entered else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda one: SimpleNamespace(major=(major, 8)[one]))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+
+    @contextlib.contextmanager
+    def inside(device):
+        entered.append(device.index)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", inside)
+    assert torch.cuda.is_bf16_supported(), "torch would emulate it"
+    for name, wanted in (("cuda", kind), ("cuda:0", kind), ("cuda:1", torch.bfloat16)):
+        device = torch.device(name)
+        assert choose_dtype("auto", device) == wanted
+        asked = settings(TrainRequest(), tmp_path, device)
+        assert (asked["bf16"], asked["fp16"]) == (wanted == torch.bfloat16, wanted == torch.float16)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """A model to be trained: its network, tokenizer and name; LoRA around it; the trained model as a folder that
 `--model` takes.
 
-Weights are trained in float32, on CUDA under bfloat16 autocast: updates of this size vanish in the rounding of 16-bit
-weights. `LanguageModel` is no use here, it is frozen and its products have no gradient for weights.
+Weights are trained in float32, on CUDA under 16-bit autocast (`model.gpu_format`): updates of this size vanish in the
+rounding of 16-bit weights. `LanguageModel` is no use here, it is frozen and its products have no gradient for weights.
 
 What it does not do: find weights (`sources.py`), train them.
 """
