@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from explorer.errors import UserError
+from explorer.fingerprint import fingerprint
 from explorer.model import LanguageModel, choose_device, choose_dtype, draw
 from explorer.records import SamplingConfig
 from explorer.settings import Settings
@@ -18,6 +19,7 @@ from explorer.sources import ResolvedModel
 from explorer.training.common import settings
 from explorer.training.request import TrainRequest
 from explorer.training.weights import Trainee
+from explorer.ui.trainings import fingerprints
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
 
 QUESTION = "What is 12 + 30?"
@@ -404,6 +406,34 @@ def saved(tmp_path_factory):
     tiny_model("llama").network.save_pretrained(path)
     tiny_tokenizer().save_pretrained(path)
     return path
+
+
+def test_a_factor_inside_the_embeddings_is_rounded_in_each_format(tmp_path):
+    """Gemma 3's own network: its rows in bfloat16 are not its float32 rows rounded, and it is the same model still."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = tiny_tokenizer()
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=640,  # √640 is 25.298, in bfloat16 25.25
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    torch.manual_seed(7)
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    known = Trainee(ResolvedModel(tmp_path, "gemma", "local"), Settings(device="cpu")).fingerprints
+    plain = LanguageModel.load(tmp_path, id="gemma", device="cpu", dtype="float32")
+    made = {"float32": plain.info.fingerprint}
+    for name, kind in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        made[name] = LanguageModel.load(tmp_path, id="gemma", device="cpu", dtype=name).info.fingerprint
+        assert made[name] != fingerprint(plain.vocabulary.to(kind)), "the test could not fail"
+    assert known == set(made.values())
+    assert len(known) == 3
+    assert fingerprints(plain) == known, "the page's own count"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import nn
 
 from explorer.errors import UserError, no_memory
 from explorer.files import write_atomic
-from explorer.fingerprint import fingerprint
+from explorer.fingerprint import fingerprint, format_fingerprints
 from explorer.model import choose_device
 from explorer.records import ModelInfo
 from explorer.settings import Settings
@@ -76,8 +76,7 @@ class Trainee:
             fingerprint=fingerprint(rows),
         )
         # A trace may come from the same weights in a 16-bit format, whose rows are rounded.
-        formats = (torch.float32, torch.bfloat16, torch.float16)
-        self.fingerprints = {fingerprint(rows.to(kind)) for kind in formats}
+        self.fingerprints = format_fingerprints(self.network.get_input_embeddings(), len(rows))
 
     @torch.no_grad()
     def _rows(self) -> torch.Tensor:
