@@ -319,6 +319,14 @@ class LanguageModel:
             )
         return Prompt(text=text, token_ids=tuple(ids))
 
+    @property
+    def gap(self) -> str:
+        """What a text wants before it that is said right after the prompt: the plain frame ends in "Answer:", so a
+        space, unless the tokenizer puts one there by itself; nothing after a chat template."""
+        if self.tokenizer.chat_template:
+            return ""
+        return "" if self.text_after(self.encode("Answer:"), self.encode("It")).startswith(" ") else " "
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens and without any clean-up of spaces."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -119,6 +119,11 @@ def test_a_cut_inside_a_word_puts_no_space_there(spaced):
     assert spaced.decode([*ids_of(spaced, "▁The", "▁an"), *anchor.token_ids]) == "The answer"
 
 
+def test_the_space_behind_a_plain_prompt_is_the_tokenizers_own(spaced, monkeypatch):
+    monkeypatch.setattr(spaced.tokenizer, "chat_template", None)
+    assert spaced.text_after(spaced.encode("Answer:"), spaced.encode(spaced.gap + "30")) == " 30"
+
+
 def test_a_tokenizer_that_loses_nothing_gives_what_it_gave():
     """Byte by byte, cut inside characters too."""
     tokenizer = tiny_tokenizer()
