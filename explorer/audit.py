@@ -132,7 +132,7 @@ def decoy_control(
     ids = tuple(project(model, x, run.config).tolist())
     text = model.decode(ids)
     for state.sampling in sample_and_judge(
-        model, run.context, x, sampling, target, judge, STREAM_AFTER, text_before=text, cancelled=cancelled
+        model, run.context, x, sampling, target, judge, STREAM_AFTER, before=ids, cancelled=cancelled
     ):
         with watch.paused():
             yield state

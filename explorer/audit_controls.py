@@ -120,7 +120,7 @@ def other_control(
         run.problem.answer,
         judge,
         STREAM_BEFORE if kind == "fresh" else STREAM_AFTER,
-        text_before=text,
+        before=ids,
         cancelled=cancelled,
         # A run that was broken off drew on rows that did not end, too.
         first_row=max(len(run.before), run.sampling.n) if kind == "fresh" else 0,

@@ -32,7 +32,7 @@ def leaks(run: Run, point: int) -> Leaks:
     weights = hull_weights(prefix, [step.vertices for step in steps], [step.step_size for step in steps])
     answer = model.tokens_like(anchor.token_ids[slice(*anchor.answer_span)])
     # As the model would say it at once: the connector's line break belongs to a text before it.
-    bare = model.anchor((), run.config.connector.lstrip(), run.problem.answer)
+    bare = model.anchor((), model.gap + run.config.connector.lstrip(), run.problem.answer)
 
     def log_p(rows: torch.Tensor, where: Anchor) -> float:
         start, end = where.answer_span

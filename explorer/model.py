@@ -14,6 +14,7 @@ What it does not do: decide a step, judge an answer, draw anything.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -318,9 +319,28 @@ class LanguageModel:
             )
         return Prompt(text=text, token_ids=tuple(ids))
 
+    @property
+    def gap(self) -> str:
+        """What a text wants before it that is said right after the prompt: the plain frame ends in "Answer:", so a
+        space, unless the tokenizer puts one there by itself; nothing after a chat template."""
+        if self.tokenizer.chat_template:
+            return ""
+        return "" if self.text_after(self.encode("Answer:"), self.encode("It")).startswith(" ") else " "
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens and without any clean-up of spaces."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def text_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """What token ids add to the text of those before them: `decode(before)` + this is the text of both.
+
+        Some tokenizers drop the first space of whatever they decode (Llama 2, Mistral, Phi 3), so it is not always
+        `decode(ids)`. That it is where a character was cut in two: its halves can't be told apart as text.
+        """
+        text, head = self.decode(ids), self.decode(before)
+        whole = self.decode([*before, *ids])
+        added = whole[len(head) :]
+        return added if whole.startswith(head) and added.endswith(text) else text
 
     def encode(self, text: str) -> list[int]:
         """Token ids of bare text, with no special tokens added."""
@@ -374,7 +394,7 @@ class LanguageModel:
         An empty connector is the direct anchor: the answer takes the place of the failed continuation's next words,
             with the same space before it.
         """
-        if not connector and self.decode(continuation[:4]).startswith(" "):
+        if not connector and self.text_after(prefix, continuation[:4]).startswith(" "):
             connector = " "
         text = connector + answer
         before = self.decode(prefix)
@@ -391,6 +411,16 @@ class LanguageModel:
             # it, tokenise the rest alone.
             alone = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             start, spans, anchor_ids = len(connector), alone["offset_mapping"], alone["input_ids"]
+            if self.text_after(prefix, anchor_ids) != text:
+                # Tokenizers that drop a first space also put one there: take what they make of it behind another text,
+                # if a token begins with it and it then reads right.
+                for head in (before, "\n"):
+                    behind = self.tokenizer(head + text, add_special_tokens=False, return_offsets_mapping=True)
+                    ids, places = behind["input_ids"], behind["offset_mapping"]
+                    cut = next((index for index, (at, _) in enumerate(places) if at >= len(head)), len(ids))
+                    if self.text_after(prefix, ids[cut:]) == text:
+                        start, spans, anchor_ids = len(head) + len(connector), places[cut:], ids[cut:]
+                        break
         else:
             head, tail = self.encode(connector), self.encode(answer)
             return Anchor(text=text, token_ids=tuple(head + tail), answer_span=(len(head), len(head) + len(tail)))
@@ -736,11 +766,20 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return gpu_format(device)
     formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in formats:
         raise UserError(f"There is no dtype {dtype!r}: use auto, float32, bfloat16 or float16.")
     return formats[dtype]
+
+
+def gpu_format(device: torch.device) -> torch.dtype:
+    """The 16-bit format of a CUDA device: bfloat16, or float16 where it has none of its own (T4, V100): torch would
+    emulate it there, many times slower."""
+    # No index is the current device, and no call of the driver's to get there: ZeroGPU has none when a model loads.
+    with contextlib.nullcontext() if device.index is None else torch.cuda.device(device):
+        own = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if own else torch.float16
 
 
 def _context_length(config) -> int:

@@ -323,7 +323,7 @@ class Run:
                     self.problem.answer,
                     judge,
                     STREAM_AFTER,
-                    text_before=prefix_text,
+                    before=ids,
                     cancelled=cancelled,
                 ):
                     yield start, state

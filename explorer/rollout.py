@@ -6,7 +6,7 @@ What it does not do: know how tokens are sampled (`model.py`) or answers compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,7 +62,7 @@ def sample_and_judge(
     gold: str,
     judge: JudgeLike,
     stream: int = 0,
-    text_before: str = "",
+    before: Sequence[int] = (),
     cancelled: Callable[[], bool] = lambda: False,
     first_row: int = 0,
     engine: Engine | None = None,
@@ -77,7 +77,7 @@ def sample_and_judge(
         gold: the gold answer.
         judge: compares an answer with the gold one.
         stream: tells apart the samplings of one run that share a seed.
-        text_before: text of the prefix, judged together with its continuation.
+        before: token ids of the prefix, or the nearest ones; their text is judged together with its continuation.
         cancelled: asked at every decoding step; true ends the sampling, and what had finished is kept.
         first_row: how many rows of the stream were drawn before.
         engine: draws instead of the model; for a plain prompt only.
@@ -87,10 +87,11 @@ def sample_and_judge(
     """
     state = Sampling(n=sampling.n, drafts=[[] for _ in range(sampling.n)])
     watch = Stopwatch()
+    text_before = model.decode(before) if before else ""
     state.forward_tokens += 1 + (0 if prefix is None else prefix.shape[0])
 
     def close(row: int, finish: FinishReason) -> None:
-        text = model.decode(state.drafts[row])
+        text = model.text_after(before, state.drafts[row]) if before else model.decode(state.drafts[row])
         cut_off = finish is FinishReason.LENGTH
         judgement = judge.judge(gold, text, cut_off=cut_off)
         if text_before and judgement.verdict is not Verdict.UNJUDGED:

@@ -12,13 +12,14 @@ from explorer.audit_verdict import Finding, conclude
 from explorer.auditing import audit_run
 from explorer.errors import UserError
 from explorer.leaks import first_statement, leaks
+from explorer.model import LanguageModel
 from explorer.pipeline import Run
 from explorer.records import FinishReason, Problem, RevisionConfig, Rollout, SamplingConfig, Start, StepRule, Verdict
 from explorer.store import load_run, save_run
-from tests.conftest import FakeJudge
+from tests.conftest import FakeJudge, tiny_network, tiny_tokenizer
 from tests.known_models import known_model
 from tests.test_model import plain_losses
-from tests.test_pipeline import SAMPLING, sampled, told
+from tests.test_pipeline import CONFIG, SAMPLING, longest, sampled, told
 
 
 class LastDigit:
@@ -224,6 +225,27 @@ def test_leaks_against_plain_passes(model):
         log_p = logits[len(run.prompt.token_ids) - 1 : -1].log_softmax(1)[range(len(ids)), ids].mean()
         assert one.log_p == pytest.approx(float(log_p), rel=1e-4)
         assert one.tokens == len(item.token_ids)
+
+
+@pytest.mark.parametrize("connector", ["", "\nThe answer is "])
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_answer_at_once_stands_as_the_prompt_lets_it(plain, connector):
+    """Behind "Answer:" with a space, behind a chat template without."""
+    tokenizer = tiny_tokenizer()
+    if plain:
+        tokenizer.chat_template = None
+    model = LanguageModel(tiny_network("llama", len(tokenizer)), tokenizer, id="tiny")
+    run = sampled(model)
+    run.split_at(longest(run), 6, CONFIG.model_copy(update={"steps": 1, "connector": connector}))
+    list(run.revise())
+    prompt, said = list(run.prompt.token_ids), connector.lstrip() + "42"
+    assert run.prompt.text.endswith("Answer:") is plain
+    ids, scored = model.encode(" " * plain + said), 2  # digits are tokens of their own here
+    assert len(model.encode("42")) == scored
+    with torch.no_grad():
+        logits = model.network(input_ids=torch.tensor([[*prompt, *ids]])).logits[0].float()
+    log_p = logits[len(prompt) - 1 : -1].log_softmax(1)[range(len(ids)), ids]
+    assert leaks(run, 1).log_p_prompt == pytest.approx(float(log_p[-scored:].mean()), abs=1e-4)
 
 
 def test_what_the_unrevised_prefix_holds_of_the_answer_is_seen_after_a_step_that_left_it(llama):

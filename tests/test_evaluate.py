@@ -165,14 +165,18 @@ def test_rollouts_of_one_problem_are_no_independent_draws():
     assert (found.low, found.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=0.02)
 
 
-def test_unrelated_answers_are_scored_as_transformers_scores_them(place, monkeypatch, tmp_path):
+@pytest.mark.parametrize("plain", [True, False])
+def test_unrelated_answers_are_scored_as_transformers_scores_them(place, monkeypatch, tmp_path, plain):
+    """As each prompt lets them stand: behind "Answer:" with a space, behind a chat template without."""
     import torch
 
     lines = [{"question": "What is ice?", "answer": "water"}]
     (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, lines)))
     monkeypatch.setattr(evaluate, "UNRELATED", tmp_path / "few.jsonl")
     model = LanguageModel.load(place / "tiny", id="a")
-    prompt, answer = list(model.prompt("What is ice?").token_ids), model.encode("water")
+    if plain:
+        model.tokenizer.chat_template = None
+    prompt, answer = list(model.prompt("What is ice?").token_ids), model.encode(" water" if plain else "water")
     logits = model.network(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     plain = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
     assert unrelated(model) == pytest.approx([float(plain.detach())], rel=1e-4)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from explorer.errors import UserError
+from explorer.fingerprint import fingerprint
 from explorer.model import LanguageModel, choose_device, choose_dtype, draw
 from explorer.records import SamplingConfig
 from explorer.settings import Settings
 from explorer.sources import ResolvedModel
+from explorer.training.common import settings
+from explorer.training.request import TrainRequest
 from explorer.training.weights import Trainee
+from explorer.ui.trainings import fingerprints
 from tests.conftest import tiny_model, tiny_network, tiny_tokenizer
 
 QUESTION = "What is 12 + 30?"
@@ -366,6 +372,33 @@ def test_bad_device_dtype_and_folder_are_said_in_one_sentence(tmp_path):
         LanguageModel.load(tmp_path, id="broken")
 
 
+@pytest.mark.parametrize(
+    ("major", "kind"),
+    [(8, torch.bfloat16), (7, torch.float16)],  # a T4 or V100 emulates bfloat16
+)
+def test_a_gpu_is_asked_for_a_format_of_its_own(monkeypatch, tmp_path, major, kind):
+    entered = []
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: entered[-1] if entered else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda one: SimpleNamespace(major=(major, 8)[one]))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+
+    @contextlib.contextmanager
+    def inside(device):
+        entered.append(device.index)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", inside)
+    assert torch.cuda.is_bf16_supported(), "torch would emulate it"
+    for name, wanted in (("cuda", kind), ("cuda:0", kind), ("cuda:1", torch.bfloat16)):
+        device = torch.device(name)
+        assert choose_dtype("auto", device) == wanted
+        asked = settings(TrainRequest(), tmp_path, device)
+        assert (asked["bf16"], asked["fp16"]) == (wanted == torch.bfloat16, wanted == torch.float16)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A tiny model saved as anyone would save theirs."""
@@ -373,6 +406,34 @@ def saved(tmp_path_factory):
     tiny_model("llama").network.save_pretrained(path)
     tiny_tokenizer().save_pretrained(path)
     return path
+
+
+def test_a_factor_inside_the_embeddings_is_rounded_in_each_format(tmp_path):
+    """Gemma 3's own network: its rows in bfloat16 are not its float32 rows rounded, and it is the same model still."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = tiny_tokenizer()
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=640,  # √640 is 25.298, in bfloat16 25.25
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    torch.manual_seed(7)
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    known = Trainee(ResolvedModel(tmp_path, "gemma", "local"), Settings(device="cpu")).fingerprints
+    plain = LanguageModel.load(tmp_path, id="gemma", device="cpu", dtype="float32")
+    made = {"float32": plain.info.fingerprint}
+    for name, kind in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        made[name] = LanguageModel.load(tmp_path, id="gemma", device="cpu", dtype=name).info.fingerprint
+        assert made[name] != fingerprint(plain.vocabulary.to(kind)), "the test could not fail"
+    assert known == set(made.values())
+    assert len(known) == 3
+    assert fingerprints(plain) == known, "the page's own count"
 
 
 @pytest.mark.parametrize(

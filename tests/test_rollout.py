@@ -25,7 +25,10 @@ def says(text: str):
             yield [(0, ord(char))]
         yield [(0, None)]
 
-    return SimpleNamespace(sample=sample, decode=lambda ids: "".join(map(chr, ids)))
+    def decode(ids):
+        return "".join(map(chr, ids))
+
+    return SimpleNamespace(sample=sample, decode=decode, text_after=lambda before, ids: decode(ids))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def says(text: str):
 )
 def test_the_continuations_own_answer_counts(judge, before, text, verdict, answer):
     *_, state = sample_and_judge(
-        says(text), None, None, SamplingConfig(n=1, max_new_tokens=99), "30", judge, text_before=before
+        says(text), None, None, SamplingConfig(n=1, max_new_tokens=99), "30", judge, before=[*map(ord, before)]
     )
     (rollout,) = state.finished()
     assert (rollout.verdict, rollout.answer) == (verdict, answer)

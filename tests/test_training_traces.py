@@ -302,11 +302,12 @@ def test_a_gpu_has_room_for_the_pages_own_defaults_there(tmp_path, method):
     assert (on_cpu.read_tokens, on_cpu.trained_tokens) == (on_gpu.read_tokens, on_gpu.trained_tokens)
 
 
-def test_products_are_timed_in_the_format_of_the_training(monkeypatch):
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_products_are_timed_in_the_format_of_the_training(monkeypatch, kind):
     import torch
 
-    asked = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    asked, kind = [], getattr(torch, kind)
+    monkeypatch.setattr("explorer.model.gpu_format", lambda device: {torch.device("cuda:0"): kind}[device])
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     plain = torch.ones
     monkeypatch.setattr(
@@ -318,7 +319,7 @@ def test_products_are_timed_in_the_format_of_the_training(monkeypatch):
         machine_flops.__wrapped__(device)
     assert not waited
     machine_flops.__wrapped__("mps")
-    assert asked == [("cuda:0", torch.bfloat16), ("cpu", torch.float32), ("mps", torch.float32)]
+    assert asked == [("cuda:0", kind), ("cpu", torch.float32), ("mps", torch.float32)]
     assert waited == ["mps"] * 4, "its products are only begun when the call is back"
 
 

@@ -193,7 +193,7 @@ def test_traces_of_another_model_and_too_little_memory_are_refused(tmp_path, mon
     assert "load the model that made them" in other.plan(values, "tiny")["blocked"]
     row = read_candidates([RECORDED])[0][0]
     info = tiny.info.model_copy(update={"id": row.model_id, "fingerprint": row.fingerprint})
-    same = SimpleNamespace(info=info, vocabulary=tiny.vocabulary)
+    same = SimpleNamespace(info=info, vocabulary=tiny.vocabulary, network=tiny.network)
     need_own([row], same)
     for kind in (torch.bfloat16, torch.float16):  # made on a GPU, say, where models are loaded in these
         half = row.model_copy(update={"fingerprint": fingerprint(tiny.vocabulary.to(kind))})

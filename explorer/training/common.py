@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from explorer.model import gpu_format
 from explorer.training.folder import CHECKPOINTS
 from explorer.training.request import TrainRequest
 from explorer.training.traces import TrainingTrace
@@ -54,6 +55,7 @@ IN_ORDER = {"train_sampling_strategy": "sequential"}
 def settings(request: TrainRequest, folder: Path, device: torch.device) -> dict[str, Any]:
     """Arguments that all of TRL's settings take."""
     cuda = device.type == "cuda"
+    kind = gpu_format(device) if cuda else torch.float32
     return {
         "output_dir": str(folder / CHECKPOINTS),
         "max_steps": request.updates,
@@ -62,8 +64,8 @@ def settings(request: TrainRequest, folder: Path, device: torch.device) -> dict[
         "warmup_steps": min(5, request.updates // 10),
         "seed": request.seed,
         "data_seed": request.seed,
-        "bf16": cuda and torch.cuda.is_bf16_supported(),
-        "fp16": cuda and not torch.cuda.is_bf16_supported(),
+        "bf16": kind == torch.bfloat16,
+        "fp16": kind == torch.float16,
         "use_cpu": device.type == "cpu",
         "gradient_checkpointing": cuda,  # TRL has it on
         "max_grad_norm": 1.0,

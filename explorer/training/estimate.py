@@ -76,10 +76,12 @@ def machine_flops(device: str = "cpu") -> float:
     (`common.settings`), measured once: a tenth of a second."""
     import torch
 
+    from explorer.model import gpu_format
+
     size = 1_024 if device == "cpu" else 8_192
     kind = torch.float32
     if device.startswith("cuda"):
-        kind = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        kind = gpu_format(torch.device(device))
     a = torch.ones(size, size, device=device, dtype=kind)
     best = float("inf")
     for _ in range(4):

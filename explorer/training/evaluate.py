@@ -356,7 +356,7 @@ def unrelated(model: LanguageModel) -> list[float]:
     for line in UNRELATED.read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
         context = model.read(model.prompt(item["question"]).token_ids)
-        ids = model.encode(item["answer"])
+        ids = model.encode(model.gap + item["answer"])
         losses.append(-model.log_probability(context, nothing, ids, len(ids)))
     return losses
 

@@ -1,8 +1,8 @@
 """A model to be trained: its network, tokenizer and name; LoRA around it; the trained model as a folder that
 `--model` takes.
 
-Weights are trained in float32, on CUDA under bfloat16 autocast: updates of this size vanish in the rounding of 16-bit
-weights. `LanguageModel` is no use here, it is frozen and its products have no gradient for weights.
+Weights are trained in float32, on CUDA under 16-bit autocast (`model.gpu_format`): updates of this size vanish in the
+rounding of 16-bit weights. `LanguageModel` is no use here, it is frozen and its products have no gradient for weights.
 
 What it does not do: find weights (`sources.py`), train them.
 """
@@ -21,7 +21,7 @@ from torch import nn
 
 from explorer.errors import UserError, no_memory
 from explorer.files import write_atomic
-from explorer.fingerprint import fingerprint
+from explorer.fingerprint import fingerprint, format_fingerprints
 from explorer.model import choose_device
 from explorer.records import ModelInfo
 from explorer.settings import Settings
@@ -76,8 +76,7 @@ class Trainee:
             fingerprint=fingerprint(rows),
         )
         # A trace may come from the same weights in a 16-bit format, whose rows are rounded.
-        formats = (torch.float32, torch.bfloat16, torch.float16)
-        self.fingerprints = {fingerprint(rows.to(kind)) for kind in formats}
+        self.fingerprints = format_fingerprints(self.network.get_input_embeddings(), len(rows))
 
     @torch.no_grad()
     def _rows(self) -> torch.Tensor:

@@ -15,12 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from explorer.audit_verdict import Finding
 from explorer.errors import UserError, describe
 from explorer.files import mark_of
-from explorer.fingerprint import fingerprint
+from explorer.fingerprint import format_fingerprints
 from explorer.hunt_request import FILE, find_hunts, jobs_root, set_name, written
 from explorer.jobs import Job, Jobs, shown_command
 from explorer.model import LanguageModel, choose_device
@@ -450,8 +448,8 @@ def fingerprints(model: LanguageModel) -> frozenset[str]:
     if model.info.dtype != "float32":
         return frozenset((own,))
     if own not in _FORMATS:
-        kinds = (torch.bfloat16, torch.float16)
-        _FORMATS[own] = frozenset((own, *(fingerprint(model.vocabulary.to(kind)) for kind in kinds)))
+        known = format_fingerprints(model.network.get_input_embeddings(), model.info.vocab_size)
+        _FORMATS[own] = known | {own}
     return _FORMATS[own]
 
 
