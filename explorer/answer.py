@@ -48,6 +48,19 @@ _NUMERALS_ONLY = re.compile(
     r"|(?<=\d)x(?=\d)|(?<=\d )x(?= \d))+"
 )
 _BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
+# A unit raised to a power, or a rate: its exponent is no exponent of the number before it.
+_POWER = r"(?:\^\s?(?:\{\s?-?\d\s?\}|-?\d(?!\d))|[²³])"
+_LENGTH = "[mcdk]?m|in|inch|inches|ft|foot|feet|yd|yards?|mi|miles?|(?:centi|milli|kilo)?met(?:er|re)s?"
+_RATE = rf"(?:{_LENGTH}|k?g|mg|lbs?|m?[Ll])/(?:{_LENGTH}|s|sec|min|h|hr|hour|day|m?[Ll]|kg)"
+_UNIT = rf"(?:{_RATE}(?:\$?{_POWER}\$?)?|(?:{_LENGTH})\$?{_POWER}\$?)(?![\w^])"
+_RAISED_UNIT = re.compile(_UNIT)
+_RAISED_UNIT_AT_END = re.compile(rf"(?<=[\d)}}%])[ ]{{0,3}}{_UNIT}$")
+# What makes a lone letter a variable, though it could be a unit: "3 m^2 + 2m".
+_GOES_ON = re.compile(
+    r"\s{0,3}(?:[+*/^(×·÷]|\\(?:times|cdot|div)|[-−–]\s{0,2}(?:[\d\\({$]|[A-Za-z](?![A-Za-z]))"
+    r"|[B-HJ-Zb-z](?![A-Za-z])|\d)"
+)
+_TEXT_BOX = re.compile(rf"\\(?:text|mathrm|mbox|textbf)\s*\{{([^{{}}]*)\}}(\s?{_POWER})?")
 _ANSWER_WORD = re.compile(r"\banswers?\b|####(?=\s*[-+$\d\\.])", re.IGNORECASE)
 _CONNECTOR = re.compile(r"(?:\b(?:is|are|was|equals|be|as|to be)\b|:|=)[\s:=*_\"“'‘]*", re.IGNORECASE)
 _LEAD_IN = re.compile(
@@ -61,7 +74,7 @@ _STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+
 _EMPHASIS = re.compile(r"\*{1,3}|__")
 # A dash is a minus only in front of an operand: "60 km/h - that is fast" is no sum.
 _UNIT_THEN_OPERATOR = re.compile(
-    r"\s*(?:[A-Za-z]+(?:/[A-Za-z]+)?\s+){1,3}"
+    rf"\s*(?:[A-Za-z]+(?:/[A-Za-z]+)?(?:\$?{_POWER}\$?)?\s+){{1,3}}"
     r"(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s(?=\s{0,3}[\d.$€£¥(\[{\\√]|\s{0,3}[A-Za-z]\b|\s*\Z)|/\s)"
 )
 # What may stand between two expressions that belong together: units and a word that joins, never a new clause.
@@ -69,7 +82,7 @@ _CLAUSE = (
     "because|since|as|so|if|when|where|while|which|that|but|and|or|then|for|than|with|by|from|using|given"
     "|is|are|was|were|equals?|makes?|gives?"
 )
-_UNITS = rf"(?:\s*(?!(?:{_CLAUSE})\b)[A-Za-z°]+(?:/[A-Za-z]+)?\b)"
+_UNITS = rf"(?:\s*(?!(?:{_CLAUSE})\b)[A-Za-z°]+(?:/[A-Za-z]+)?(?:\$?{_POWER}\$?|\b))"
 _OWNER = r"(?:\s+(?:the|an?|his|her|its|their|my|our|your|these|those|all))?"
 _ONLY_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*")
 _OPERATOR_WORD = re.compile(rf"{_UNITS}{{0,3}}\s*\b(?:plus|minus|times|x|multiplied\s+by|divided\s+by)\b{_OWNER}\s*")
@@ -143,6 +156,9 @@ def to_latex(answer: str, *, only_one: bool) -> str | None:
             return None
     if re.search(r"=", bare):
         bare = bare.rsplit("=", 1)[1].strip()
+    unit = _RAISED_UNIT_AT_END.search(bare)
+    if unit and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", bare[: unit.start()]):
+        bare = bare[: unit.start()]  # "24 m^2"; but "2m + 24 m^2" is a sum in m
     number = re.fullmatch(
         rf"([-+]?)\s*({_DIGITS})\s*(\\%)?\s*[mgshLlkKCF]?", bare
     )  # "5m", "20C": a unit, not a variable
@@ -295,6 +311,8 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
         tokens.pop()
     while tokens and tokens[0].lastgroup in loose:
         tokens.pop(0)
+    if tokens and tokens[0].group() in "^_":
+        return None  # the power of a word
     if tokens and tokens[0].lastgroup in {"operator", "times"}:
         minus, spaced = tokens[0].group() in "-−–", len(tokens) > 1 and tokens[1].lastgroup == "spacing"
         if not (minus or (tokens[0].group() == "+" and not spaced)):
@@ -344,7 +362,15 @@ def _runs(plain: str, start: int):
     tokens: list[re.Match[str]] = []
     position = start
     length = len(plain)
+    variables = False
     while position < length:
+        unit = _unit_at(plain, position, tokens, variables=variables)
+        if unit:
+            if tokens:
+                yield tokens[0].start(), tokens[-1].end(), tokens
+                tokens = []
+            position, variables = unit.end(), False
+            continue
         token = _TOKEN.match(plain, position)
         kind = token.lastgroup if token else None
         if token and kind == "letter" and not _is_variable(plain, token):
@@ -362,13 +388,28 @@ def _runs(plain: str, start: int):
             if tokens:
                 yield tokens[0].start(), tokens[-1].end(), tokens
                 tokens = []
+            variables = False
             if kind is None:
                 position = token.end() if token else _next_position(plain, position)
                 continue
+        variables = kind == "letter" or (variables and kind != "relation")
         tokens.append(token)
         position = token.end()
     if tokens:
         yield tokens[0].start(), tokens[-1].end(), tokens
+
+
+def _unit_at(plain: str, position: int, tokens: list[re.Match[str]], *, variables: bool) -> re.Match[str] | None:
+    """The unit with a power, or the rate, that stands here; a lone letter is one only behind a lone number."""
+    before = plain[position - 1] if position else " "
+    if not plain[position].isalpha() or before.isalpha() or before == "\\":
+        return None
+    unit = _RAISED_UNIT.match(plain, position)
+    if unit and not plain[position + 1].isalpha():
+        behind = next((token.lastgroup for token in tokens[:-3:-1] if token.lastgroup != "spacing"), None)
+        if behind not in {"number", "close", "delimiter"} or variables or _GOES_ON.match(plain, unit.end()):
+            return None
+    return unit
 
 
 def _next_position(plain: str, position: int) -> int:
@@ -436,7 +477,7 @@ def _bare_number(answer: str) -> str:
 
 def _canonical(answer: str) -> str:
     """LaTeX without delimiters, currency, thousands separators, text boxes and typographic signs."""
-    bare = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", _keep_numbers, answer)
+    bare = _TEXT_BOX.sub(_keep_numbers, answer)
     bare = bare.replace("\\$", "").replace("$", "")
     bare = re.sub(r"\\[()\[\]]|[€£¥]|\*\*(?=\s|$)", "", bare)
     bare = re.sub(r"(?<=\d)(?:\{,\}|\\,|\\!,|,)(?=\d{3}(?!\d))", "", bare)
@@ -455,8 +496,10 @@ def _canonical(answer: str) -> str:
 
 
 def _keep_numbers(match: re.Match[str]) -> str:
-    """What a text box contributes: nothing when it is a unit, its content when that is a number."""
-    return match[1] if _NUMBER.search(match[1]) else " "
+    """What a text box contributes: nothing when it is a unit, with its power; its content when that is a number."""
+    number = _NUMBER.search(match[1]) or match[1].strip() == "e"
+    unit = not number or _RAISED_UNIT.fullmatch(match[1].strip())
+    return " " if unit else match[1] + (match[2] or "")
 
 
 def _has_words(bare: str) -> bool:
