@@ -29,7 +29,7 @@ _TOKEN = re.compile(
     |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
     |(?P<times>(?<=[\d)}}])[ ]?[xX][ ]?(?=[\d$(]))
     |(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))
-    |(?P<relation>\\(?:approx|simeq|leq?|geq?|neq?|equiv|implies|Rightarrow|to)(?![A-Za-z])|[=≈≡→⇒<>]+|&=)
+    |(?P<relation>\\(?:approx|simeq|leq?|geq?|neq?|equiv|implies|Rightarrow|to)(?![A-Za-z])|[=≈≡→⇒<>]+|&=|(?<![\d)}}])!=)
     |(?P<operator>\\(?:times|cdot|div|pm)(?![A-Za-z])|\*{{1,2}}|[-+/−–×·÷∗])
     |(?P<command>\\[a-zA-Z]+)
     |(?P<spacing>\\[,;:!\ ]|[ \t\u00a0]+|&)
@@ -69,6 +69,16 @@ _LEAD_IN = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=[\"”'’)]?(?:\s|$))|\n")
 _NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
+# What stands right before an expression that is denied: "is not 12", "cannot be 12", "isn't equal to 12".
+_DENIED = re.compile(
+    r"(?:(?:\b(?:not|never|cannot|neither|nor)|n['’]t)\s+(?:(?:be|equals?|to|the|an?|number|value|exactly|is|=)\s+){0,4}"
+    r"|≠|\\neq?|!=)[\s:=*_\"“'‘$\\(\[]{0,10}$",
+    re.IGNORECASE,
+)
+_DISOWNED = re.compile(
+    r"\s{0,3}(?:\w{1,20}\s){0,2}(?:is|was)(?:\s+not|n['’]t)\s+(?:the\s+)?(?:(?:right|correct|final)\s+)?"
+    r"(?:answer|correct|right)\b"
+)
 _LIST_MARK = re.compile(r"(?m)^[ \t]*\(?\d{1,3}[.)](?=\s|$)")
 _STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|__")
@@ -89,6 +99,7 @@ _OPERATOR_WORD = re.compile(rf"{_UNITS}{{0,3}}\s*\b(?:plus|minus|times|x|multipl
 _OF = re.compile(rf"\s*of\b{_OWNER}\s*")
 _OF_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*\bof\b{_OWNER}\s*")
 _AND_UNITS = re.compile(rf"{_UNITS}{{1,3}}(?:\s+and)?\s*")
+_NOR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bn?or\b\s*", re.IGNORECASE)
 _OR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bor\b\s*(?:{_LEAD_IN.pattern})?", re.IGNORECASE)
 _EQUATES = re.compile(r"(?!.*[<>]).*(?:[=≈≡]|approx|simeq|equiv)")
 # A percentage or a fraction: "of" behind it means times.
@@ -225,8 +236,10 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
         end = sentence.start() if sentence else window_end
         inside = candidates[bisect_right(starts, begin - 1) : bisect_right(starts, end - 1)]
         inside = [candidate for candidate in inside if candidate.start < end]
-        if not inside or (len(inside) == 1 and _NOT.match(plain, begin)):
+        if not inside:
             continue
+        if len(inside) == 1 and _NOT.match(plain, begin) and not _NUMBER.search(plain, begin, inside[0].start):
+            continue  # "not easy to see, as 7 is prime"; but of "not 12, but 19" the 19 counts
         # Directly after "is" the first expression counts, to the end of its chain "12 + 7 = 19"; else the last one.
         chosen = inside[-1]
         for value_start, value_end in reversed(_values(plain, begin, end)):
@@ -271,18 +284,29 @@ def _goes_on(gap: str, tokens: list[re.Match[str]]) -> bool:
 
 
 def _candidates(plain: str) -> list[AnswerSpan]:
-    """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone."""
+    """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone.
+
+    Nothing that is denied counts, "not 12 or 13": neither does what equals it, "not 5 + 7 = 12".
+    """
     found = []
     runs = list(_runs(plain, 0))
+    denied, last_end = False, 0
     is_operand = False  # whether the words before a run make it one: "20% of"
-    for place, (_, run_end, tokens) in enumerate(runs):
+    for place, (run_start, run_end, tokens) in enumerate(runs):
+        goes_on = denied and run_start - last_end <= 80 and _NOR.fullmatch(plain, last_end, run_start)
+        denied = bool(goes_on or _DENIED.search(plain, max(0, run_start - 60), run_start))
+        disowned = _DISOWNED.match(plain, run_end, run_end + 80)
+        last_end = run_end
         next_start = runs[place + 1][0] if place + 1 < len(runs) else len(plain)
         gap = plain[run_end:next_start] if next_start - run_end <= 80 else ""
         part = _OF.fullmatch(gap) and _PART.search(plain, max(tokens[0].start(), run_end - 60), run_end)
         follows_of, is_operand = is_operand, bool(part)
         pieces: list[list[re.Match[str]]] = [[]]
+        unequal = set()
         for token in tokens:
             if token.lastgroup == "relation":
+                if token.group().startswith(("\\ne", "!")):
+                    unequal.add(len(pieces))
                 pieces.append([])
             else:
                 pieces[-1].append(token)
@@ -292,7 +316,7 @@ def _candidates(plain: str) -> list[AnswerSpan]:
                 continue
             start, end = span
             body = plain[start:end]
-            if is_left_undone(body) or (index == 0 and follows_of):
+            if is_left_undone(body) or (index == 0 and follows_of) or denied or disowned or index in unequal:
                 continue
             if index == len(pieces) - 1 and (part or _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80)):
                 continue  # "5 apples + 3 apples": the 5 is an operand
