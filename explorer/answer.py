@@ -67,7 +67,13 @@ _LEAD_IN = re.compile(
     r"(?:(?:about|approximately|therefore|thus|indeed|simply|just|actually|now|then|exactly|roughly|only)\b[\s,:]*)+",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=[\"”'’)]?(?:\s|$))|\n")
+_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!|!(?=[\"”'’)]?\s{0,20}(?:[A-Z]|$)))(?=[\"”'’)]?(?:\s|$))|\n")
+# Behind a lone number at a sentence's end: "The answer is 12!" But "5! = 120", "5! ways" and "5! - 3" are factorials.
+_EXCLAIMED = re.compile(rf"([-+−–$€£¥\s]*(?:{_DIGITS}))!{{1,3}}")
+_NO_SENTENCE_END = re.compile(
+    r"[\"”'’)*]{0,3}(?:[^\s\"”'’)*]|\s{1,20}(?:[a-z+*/^=×·÷<>≈,]|\\(?![\[(])|[-−–]\s?[\d$\\(]))"
+)
+_SIGN = re.compile(r"(?:equal to )?([-−])[ ]{1,3}(?=[\d.$€£¥])")
 _NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
 # What stands right before an expression that is denied: "is not 12", "cannot be 12", "isn't equal to 12".
 _DENIED = re.compile(
@@ -247,7 +253,11 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
             if chain:
                 chosen = chain[-1]
                 break
-        return AnswerSpan(chosen.text, chosen.start, chosen.end, "stated")
+        start = chosen.start
+        sign = None if match.group() == "####" or connector.group()[0] in ":=" else _SIGN.match(plain, begin)
+        if sign and not plain[sign.end() : start].strip("$€£¥"):
+            start = sign.start(1)  # "is - 3": no dash, as it is behind a verb
+        return AnswerSpan(plain[start : chosen.end], start, chosen.end, "stated")
     return None
 
 
@@ -352,7 +362,9 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
     telling = {"number", "command"}
     if not any(token.lastgroup in telling or token.group() in "π∞√" for token in tokens):
         return None
-    return tokens[0].start(), tokens[-1].end()
+    start, end = tokens[0].start(), tokens[-1].end()
+    exclaimed = tokens[-1].group() == "!" and _EXCLAIMED.fullmatch(plain, start, end)
+    return start, exclaimed.end(1) if exclaimed and not _NO_SENTENCE_END.match(plain, end) else end
 
 
 def _balanced(tokens: list[re.Match[str]]) -> list[re.Match[str]]:

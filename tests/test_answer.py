@@ -186,6 +186,22 @@ CASES = [
     ("So 5, not 12.", "5"),
     ("The answer is not easy to see: 12.", "12"),
     ("If not, 12 + 7 = 19", "19"),
+    # A lone number that is shouted is no factorial.
+    ("The answer is 12!", "12"),
+    ("The answer is **-12!** So we have 5.", "-12"),
+    ("The answer is the sum, 12! We had 5.", "12"),
+    ("The answer is 3 + 4 = 7!!", "7"),
+    ("So it's $12! - a lot", "12"),
+    ("The answer is 5! ways", "5!"),
+    ("The answer is $5!$.", "5!"),
+    ("The sum is 5! - 3", "5! - 3"),
+    ("12! / 10! = 132", "132"),
+    # Behind a verb a minus is a sign, however it is spaced.
+    ("The answer is - 3", "- 3"),
+    ("The answer is equal to − $3.50.", "− $3.50"),
+    ("The answer is - 3 + 5 = 2", "2"),
+    ("Answer: - 3", "3"),
+    ("The answer is - as I said - 3", "3"),
 ]
 
 
@@ -308,6 +324,7 @@ HOSTILE = [
     "answer is 1 " + "h = 2 " * 10000, "answer is 5" + " " * 60000 + "or 6", "answer is 5 or" + " about" * 10000,
     "24 m^2 " * 9000, "2m + 24 m^2 + " * 5000, "5 cm^2 + " * 8000, "m/" * 30000, "answer is 5" + " m^2" * 15000,
     "answer is not 1 or " * 4000, "not 1" + " " * 60000 + "x 2", "not " * 20000 + "1", "is not 1 nor 2 " * 5000,
+    "5!" * 30000, "answer is 5! " * 5000, "answer is 5!" + " " * 60000 + "x", "answer is - " * 5000 + "3", "!" * 60000,
     "\n \t" * 20000, "$" * 30000, "\\text{" * 10000, "1 1/" * 15000, "5 x " * 15000, "3 percent " * 8000, "é" * 30000,
     "\x00" * 1000, "\ud800", "\u202e19", "<script>19</script>", "${19}`",
 ]  # fmt: skip
