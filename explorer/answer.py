@@ -23,9 +23,22 @@ MAX_NESTING = 40  # deeper brackets take the LaTeX grammar minutes
 _DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi"
 _NUMBER = re.compile(_DIGITS)
+# Several values that are one answer: (3, 4), [1, 2], {1, 2}, 2:3. "(1,234)" is one number.
+_ELEMENT = (
+    r"\s{0,2}[-+−–]?(?:(?:\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})(?:/\d{1,9}|\\?%)?|\\[dt]?frac\{\d{1,9}\}\{\d{1,9}\}"
+    r"|\d{0,9}(?:\\sqrt\{\d{1,9}\}|\\pi|π)(?:/\d{1,9})?|\\infty|∞|[A-Za-z](?![A-Za-z]))\s{0,2}"
+)
+_THOUSAND = r"\d{1,3}(?:,\d{3})+(?![\d,.])"
+_VALUES = rf"(?:{_ELEMENT},){{1,9}}{_ELEMENT}"
+_TUPLE = (
+    rf"(?:(?<![\w\\])|(?<=\\left))[(\[](?!\s?{_THOUSAND}\s?[)\]]){_VALUES}(?:\\right)?[)\]]"
+    rf"|\\\{{(?!\s?{_THOUSAND}\s?\\){_VALUES}\\\}}"
+)
+_RATIO = r"(?<![\d:.,])\d{1,9}(?:(?: : |:)\d{1,9}){1,3}(?![\d:]|[.,]\d|\s?[+*/×·÷^]|\s[-−–]\s?\d)"
 # One token of a mathematical expression; what it does not match (words, sentence marks) ends the expression.
 _TOKEN = re.compile(
-    rf"""(?P<number>(?:{_DIGITS}))
+    rf"""(?P<values>{_TUPLE}|{_RATIO.replace(" ", "[ ]")})
+    |(?P<number>(?:{_DIGITS}))
     |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
     |(?P<times>(?<=[\d)}}])[ ]?[xX][ ]?(?=[\d$(]))
     |(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))
@@ -48,6 +61,13 @@ _NUMERALS_ONLY = re.compile(
     r"|(?<=\d)x(?=\d)|(?<=\d )x(?= \d))+"
 )
 _BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
+_ONE_OF_VALUES = re.compile(f"{_TUPLE}|{_RATIO}")
+# Values without brackets, which only a statement's end tells from clauses: "1, 2 and 3."
+_AND = re.compile(r"(?:,\s?|\s)and\s")
+_LISTED = re.compile(
+    rf"\$?(?P<values>(?=[^.\n]{{0,80}}\d){_VALUES}(?:,?\s?\band{_ELEMENT})?)"
+    r"(?=\$?(?:[.!?](?:\s|$)|\s{0,20}$|[ ]{0,20}\n))"
+)
 # A unit raised to a power, or a rate: its exponent is no exponent of the number before it.
 _POWER = r"(?:\^\s?(?:\{\s?-?\d\s?\}|-?\d(?!\d))|[²³])"
 _LENGTH = "[mcdk]?m|in|inch|inches|ft|foot|feet|yd|yards?|mi|miles?|(?:centi|milli|kilo)?met(?:er|re)s?"
@@ -144,7 +164,7 @@ def is_left_undone(answer: str) -> bool:
     "12 + 7", "12 / 4" and "20% of 50" are; "3/4", and "7 of 10" (a count and its whole), are not.
     """
     bare = answer.strip().strip("$").strip().replace("**", "^")
-    if _LITERAL.fullmatch(bare):
+    if _LITERAL.fullmatch(bare) or _ONE_OF_VALUES.fullmatch(bare):
         return False
     bare = _PART_OF.sub(r"\1 * ", re.sub(r"\s?\bpercent\b", "%", bare))
     return bool(_NUMERALS_ONLY.fullmatch(bare)) and bool(_BINARY.search(bare))
@@ -164,6 +184,8 @@ def to_latex(answer: str, *, only_one: bool) -> str | None:
     if len(answer) > MAX_ANSWER_CHARS:
         return None
     bare = _canonical(answer)
+    if _LISTED.fullmatch(bare):
+        bare = _AND.sub(", ", bare)
     if _has_words(bare):
         candidates = _candidates(_blank_marks(answer))
         if not candidates or (only_one and len(candidates) > 1):
@@ -238,6 +260,10 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
         lead = _LEAD_IN.match(plain, begin)
         if lead:
             begin = lead.end()
+        listed = _LISTED.match(plain, begin)
+        if listed and not _DENIED.search(plain, max(0, begin - 60), begin):
+            start, values = listed.start("values"), listed["values"].rstrip()
+            return AnswerSpan(values, start, start + len(values), "stated")
         sentence = _SENTENCE_END.search(plain, begin, window_end)
         end = sentence.start() if sentence else window_end
         inside = candidates[bisect_right(starts, begin - 1) : bisect_right(starts, end - 1)]
@@ -359,7 +385,7 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
                 tokens.pop(0)
     if [token.lastgroup for token in tokens] == ["open", "number", "close"]:
         tokens = tokens[1:2]
-    telling = {"number", "command"}
+    telling = {"number", "command", "values"}
     if not any(token.lastgroup in telling or token.group() in "π∞√" for token in tokens):
         return None
     start, end = tokens[0].start(), tokens[-1].end()
@@ -413,7 +439,7 @@ def _runs(plain: str, start: int):
             kind = None
         if token and kind == "number" and position > 0 and plain[position - 1].isalpha() and not tokens:
             kind = None  # "H2", "v3": part of a name
-        if token and kind == "open" and token.group() == "(" and _is_aside(tokens):
+        if kind in {"open", "values"} and token.group()[0] == "(" and _is_aside(tokens):
             kind = None
         if token and kind == "number" and _follows_number(tokens, plain, token):
             kind = "break"

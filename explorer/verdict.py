@@ -232,6 +232,15 @@ def _may_go_on(answer: str, rest: str) -> bool:
     return not rest.strip() or (mark is not None and answer[-1:].isdigit())
 
 
+def _is_one_of_several(text: str, span: AnswerSpan) -> bool:
+    """Whether an answer of one value stands in a list or a ratio that could not be read whole: "3, 4 apples"."""
+    before, after = text[max(0, span.start - 12) : span.start], text[span.end : span.end + 12]
+    joined = r"\s*(?:[,:;]|\band\b|\bto\b)\s*\$?"
+    return not re.search(r"[,:;]", span.text) and bool(
+        re.search(rf"[\d}})]\$?{joined}$", before) or re.match(rf"\$?{joined}[-\d\\(]", after)
+    )
+
+
 def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
     """The worker's part of `Judge.judge`, without any time limit: call it only where it may be killed."""
     from math_verify import verify
@@ -251,6 +260,9 @@ def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
     parsed = _read(span.text, only_one=False)
     if parsed is None:
         return _unjudged(shown, f"Its answer “{shown}” can't be read.")
+    several = re.search(r"[,:;]", to_latex(gold, only_one=True) or "")
+    if several and span.kind != "boxed" and _is_one_of_several(text, span):
+        return _unjudged(shown, f"It names “{shown}” beside other values, in a way that can't be read.")
     # The order matters: verify(gold, answer) is not symmetric.
     same = verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
     factorial = f"{span.text}!"

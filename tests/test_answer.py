@@ -202,6 +202,23 @@ CASES = [
     ("The answer is - 3 + 5 = 2", "2"),
     ("Answer: - 3", "3"),
     ("The answer is - as I said - 3", "3"),
+    # Several values in brackets, a ratio, and what a statement lists to its end are one answer.
+    ("The answer is (3, 4).", "(3, 4)"),
+    ("The answer is [-1,2/3]", "[-1,2/3]"),
+    ("The set is $\\{1, 2\\}$.", "\\{1, 2\\}"),
+    ("So $\\left(3, \\frac{1}{2}\\right)$", "\\left(3, \\frac{1}{2}\\right)"),
+    ("(1, 2) + (2, 2) = (3, 4)", "(3, 4)"),
+    ("The answers are 1, 2, 3.", "1, 2, 3"),
+    ("The answer is $1,2,3$", "1,2,3"),
+    ("The answers are 1, 2, and 3.", "1, 2, and 3"),
+    ("The answer is 5, 3 more than 2.", "5"),
+    ("The ratio is 2:3.", "2:3"),
+    ("The answer is 2 : 3 = 4 : 6", "4 : 6"),
+    ("Day 2:3 + 4 = 7", "7"),
+    ("The answer is 1,234.", "1,234"),
+    ("The answer is (1,234)", "1,234"),
+    ("She has 12 (3, 9)", "12"),
+    ("f(3, 4) = 7", "7"),
 ]
 
 
@@ -303,6 +320,8 @@ def test_whole_numbers():
         ("2m + 24 m^2", "2m + 24 m^2"),
         (r"2\mathrm{e}^2", "2e^2"),
         (r"\text{12}^2", "12^2"),
+        ("1, 2 and 3", "1, 2, 3"),
+        ("(1, 2)", "(1, 2)"),
         ("12 or 13", None),
         ("3 4", None),
         ("hello", None),
@@ -325,6 +344,8 @@ HOSTILE = [
     "24 m^2 " * 9000, "2m + 24 m^2 + " * 5000, "5 cm^2 + " * 8000, "m/" * 30000, "answer is 5" + " m^2" * 15000,
     "answer is not 1 or " * 4000, "not 1" + " " * 60000 + "x 2", "not " * 20000 + "1", "is not 1 nor 2 " * 5000,
     "5!" * 30000, "answer is 5! " * 5000, "answer is 5!" + " " * 60000 + "x", "answer is - " * 5000 + "3", "!" * 60000,
+    "(1, " * 15000, "(1" + ",111" * 15000, "answer is 1" + ", 1" * 15000, "1:2" * 15000, "\\{1,2" * 9000,
+    "answer is 1, 2" + " " * 60000 + "x", "1 : " * 15000,
     "\n \t" * 20000, "$" * 30000, "\\text{" * 10000, "1 1/" * 15000, "5 x " * 15000, "3 percent " * 8000, "é" * 30000,
     "\x00" * 1000, "\ud800", "\u202e19", "<script>19</script>", "${19}`",
 ]  # fmt: skip
