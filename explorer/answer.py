@@ -5,9 +5,11 @@ A text is read the way a marker would: the last closed ``\boxed{…}`` counts; e
 so that "12 + 7 = 19" states 19, and "we add 12 + 7" or "20% of 50" states nothing. A box that was never closed states
 nothing. What follows "answer is" is read to the end of its chain, units or not: "2 hours = 120 minutes" states 120. Of
 "7 out of 10" the 7 counts: behind a whole number, "of" names what it is a part of and asks for no work.
+What a text denies, "is not 12", is nowhere its answer. "(3, 4)", "2:3" and a list that ends a statement are one answer.
 
 Everything here is pure text work in time linear in the text. What it does not do: decide whether the answer is right
-(`verdict.py`), read numbers written as words, or follow a text that names several answers (the last one counts).
+(`verdict.py`), read numbers written as words, or follow a text that names several answers in other ways (the last one
+counts).
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ _LEAD_IN = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!|!(?=[\"”'’)]?\s{0,20}(?:[A-Z]|$)))(?=[\"”'’)]?(?:\s|$))|\n")
 # Behind a lone number at a sentence's end: "The answer is 12!" But "5! = 120", "5! ways" and "5! - 3" are factorials.
-_EXCLAIMED = re.compile(rf"([-+−–$€£¥\s]*(?:{_DIGITS}))!{{1,3}}")
+_EXCLAIMED = re.compile(rf"([-+−–$€£¥\s]*(?:{_DIGITS}|{_TUPLE}|{_RATIO}))!{{1,3}}")
 _NO_SENTENCE_END = re.compile(
     r"[\"”'’)*]{0,3}(?:[^\s\"”'’)*]|\s{1,20}(?:[a-z+*/^=×·÷<>≈,]|\\(?![\[(])|[-−–]\s?[\d$\\(]))"
 )
