@@ -5,9 +5,11 @@ A text is read the way a marker would: the last closed ``\boxed{…}`` counts; e
 so that "12 + 7 = 19" states 19, and "we add 12 + 7" or "20% of 50" states nothing. A box that was never closed states
 nothing. What follows "answer is" is read to the end of its chain, units or not: "2 hours = 120 minutes" states 120. Of
 "7 out of 10" the 7 counts: behind a whole number, "of" names what it is a part of and asks for no work.
+What a text denies, "is not 12", is nowhere its answer. "(3, 4)", "2:3" and a list that ends a statement are one answer.
 
 Everything here is pure text work in time linear in the text. What it does not do: decide whether the answer is right
-(`verdict.py`), read numbers written as words, or follow a text that names several answers (the last one counts).
+(`verdict.py`), read numbers written as words, or follow a text that names several answers in other ways (the last one
+counts).
 """
 
 from __future__ import annotations
@@ -23,13 +25,26 @@ MAX_NESTING = 40  # deeper brackets take the LaTeX grammar minutes
 _DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi"
 _NUMBER = re.compile(_DIGITS)
+# Several values that are one answer: (3, 4), [1, 2], {1, 2}, 2:3. "(1,234)" is one number.
+_ELEMENT = (
+    r"\s{0,2}[-+−–]?(?:(?:\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})(?:/\d{1,9}|\\?%)?|\\[dt]?frac\{\d{1,9}\}\{\d{1,9}\}"
+    r"|\d{0,9}(?:\\sqrt\{\d{1,9}\}|\\pi|π)(?:/\d{1,9})?|\\infty|∞|[A-Za-z](?![A-Za-z]))\s{0,2}"
+)
+_THOUSAND = r"\d{1,3}(?:,\d{3})+(?![\d,.])"
+_VALUES = rf"(?:{_ELEMENT},){{1,9}}{_ELEMENT}"
+_TUPLE = (
+    rf"(?:(?<![\w\\])|(?<=\\left))[(\[](?!\s?{_THOUSAND}\s?[)\]]){_VALUES}(?:\\right)?[)\]]"
+    rf"|\\\{{(?!\s?{_THOUSAND}\s?\\){_VALUES}\\\}}"
+)
+_RATIO = r"(?<![\d:.,])\d{1,9}(?:(?: : |:)\d{1,9}){1,3}(?![\d:]|[.,]\d|\s?[+*/×·÷^]|\s[-−–]\s?\d)"
 # One token of a mathematical expression; what it does not match (words, sentence marks) ends the expression.
 _TOKEN = re.compile(
-    rf"""(?P<number>(?:{_DIGITS}))
+    rf"""(?P<values>{_TUPLE}|{_RATIO.replace(" ", "[ ]")})
+    |(?P<number>(?:{_DIGITS}))
     |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
     |(?P<times>(?<=[\d)}}])[ ]?[xX][ ]?(?=[\d$(]))
     |(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))
-    |(?P<relation>\\(?:approx|simeq|leq?|geq?|neq?|equiv|implies|Rightarrow|to)(?![A-Za-z])|[=≈≡→⇒<>]+|&=)
+    |(?P<relation>\\(?:approx|simeq|leq?|geq?|neq?|equiv|implies|Rightarrow|to)(?![A-Za-z])|[=≈≡→⇒<>]+|&=|(?<![\d)}}])!=)
     |(?P<operator>\\(?:times|cdot|div|pm)(?![A-Za-z])|\*{{1,2}}|[-+/−–×·÷∗])
     |(?P<command>\\[a-zA-Z]+)
     |(?P<spacing>\\[,;:!\ ]|[ \t\u00a0]+|&)
@@ -48,20 +63,56 @@ _NUMERALS_ONLY = re.compile(
     r"|(?<=\d)x(?=\d)|(?<=\d )x(?= \d))+"
 )
 _BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
+_ONE_OF_VALUES = re.compile(f"{_TUPLE}|{_RATIO}")
+# Values without brackets, which only a statement's end tells from clauses: "1, 2 and 3."
+_AND = re.compile(r"(?:,\s?|\s)and\s")
+_LISTED = re.compile(
+    rf"\$?(?P<values>(?=[^.\n]{{0,80}}\d){_VALUES}(?:,?\s?\band{_ELEMENT})?)"
+    r"(?=\$?(?:[.!?](?:\s|$)|\s{0,20}$|[ ]{0,20}\n))"
+)
+# A unit raised to a power, or a rate: its exponent is no exponent of the number before it.
+_POWER = r"(?:\^\s?(?:\{\s?-?\d\s?\}|-?\d(?!\d))|[²³])"
+_LENGTH = "[mcdk]?m|in|inch|inches|ft|foot|feet|yd|yards?|mi|miles?|(?:centi|milli|kilo)?met(?:er|re)s?"
+_RATE = rf"(?:{_LENGTH}|k?g|mg|lbs?|m?[Ll])/(?:{_LENGTH}|s|sec|min|h|hr|hour|day|m?[Ll]|kg)"
+_UNIT = rf"(?:{_RATE}(?:\$?{_POWER}\$?)?|(?:{_LENGTH})\$?{_POWER}\$?)(?![\w^])"
+_RAISED_UNIT = re.compile(_UNIT)
+_RAISED_UNIT_AT_END = re.compile(rf"(?<=[\d)}}%])[ ]{{0,3}}{_UNIT}$")
+# What makes a lone letter a variable, though it could be a unit: "3 m^2 + 2m".
+_GOES_ON = re.compile(
+    r"\s{0,3}(?:[+*/^(×·÷]|\\(?:times|cdot|div)|[-−–]\s{0,2}(?:[\d\\({$]|[A-Za-z](?![A-Za-z]))"
+    r"|[B-HJ-Zb-z](?![A-Za-z])|\d)"
+)
+_TEXT_BOX = re.compile(rf"\\(?:text|mathrm|mbox|textbf)\s*\{{([^{{}}]*)\}}(\s?{_POWER})?")
 _ANSWER_WORD = re.compile(r"\banswers?\b|####(?=\s*[-+$\d\\.])", re.IGNORECASE)
 _CONNECTOR = re.compile(r"(?:\b(?:is|are|was|equals|be|as|to be)\b|:|=)[\s:=*_\"“'‘]*", re.IGNORECASE)
 _LEAD_IN = re.compile(
     r"(?:(?:about|approximately|therefore|thus|indeed|simply|just|actually|now|then|exactly|roughly|only)\b[\s,:]*)+",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!)(?=[\"”'’)]?(?:\s|$))|\n")
+_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\d)!|!(?=[\"”'’)]?\s{0,20}(?:[A-Z]|$)))(?=[\"”'’)]?(?:\s|$))|\n")
+# Behind a lone number at a sentence's end: "The answer is 12!" But "5! = 120", "5! ways" and "5! - 3" are factorials.
+_EXCLAIMED = re.compile(rf"([-+−–$€£¥\s]*(?:{_DIGITS}|{_TUPLE}|{_RATIO}))!{{1,3}}")
+_NO_SENTENCE_END = re.compile(
+    r"[\"”'’)*]{0,3}(?:[^\s\"”'’)*]|\s{1,20}(?:[a-z+*/^=×·÷<>≈,]|\\(?![\[(])|[-−–]\s?[\d$\\(]))"
+)
+_SIGN = re.compile(r"(?:equal to )?([-−])[ ]{1,3}(?=[\d.$€£¥])")
 _NOT = re.compile(r"(?:not|n't|never)\s", re.IGNORECASE)
+# What stands right before an expression that is denied: "is not 12", "cannot be 12", "isn't equal to 12".
+_DENIED = re.compile(
+    r"(?:(?:\b(?:not|never|cannot|neither|nor)|n['’]t)\s+(?:(?:be|equals?|to|the|an?|number|value|exactly|is|=)\s+){0,4}"
+    r"|≠|\\neq?|!=)[\s:=*_\"“'‘$\\(\[]{0,10}$",
+    re.IGNORECASE,
+)
+_DISOWNED = re.compile(
+    r"\s{0,3}(?:\w{1,20}\s){0,2}(?:is|was)(?:\s+not|n['’]t)\s+(?:the\s+)?(?:(?:right|correct|final)\s+)?"
+    r"(?:answer|correct|right)\b"
+)
 _LIST_MARK = re.compile(r"(?m)^[ \t]*\(?\d{1,3}[.)](?=\s|$)")
 _STEP_LABEL = re.compile(r"\b(?:step|part|case|question|problem|example)[ ]#?\d+\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|__")
 # A dash is a minus only in front of an operand: "60 km/h - that is fast" is no sum.
 _UNIT_THEN_OPERATOR = re.compile(
-    r"\s*(?:[A-Za-z]+(?:/[A-Za-z]+)?\s+){1,3}"
+    rf"\s*(?:[A-Za-z]+(?:/[A-Za-z]+)?(?:\$?{_POWER}\$?)?\s+){{1,3}}"
     r"(?:[+×·÷∗*]|\\times|\\cdot|\\div|[-−–]\s(?=\s{0,3}[\d.$€£¥(\[{\\√]|\s{0,3}[A-Za-z]\b|\s*\Z)|/\s)"
 )
 # What may stand between two expressions that belong together: units and a word that joins, never a new clause.
@@ -69,13 +120,14 @@ _CLAUSE = (
     "because|since|as|so|if|when|where|while|which|that|but|and|or|then|for|than|with|by|from|using|given"
     "|is|are|was|were|equals?|makes?|gives?"
 )
-_UNITS = rf"(?:\s*(?!(?:{_CLAUSE})\b)[A-Za-z°]+(?:/[A-Za-z]+)?\b)"
+_UNITS = rf"(?:\s*(?!(?:{_CLAUSE})\b)[A-Za-z°]+(?:/[A-Za-z]+)?(?:\$?{_POWER}\$?|\b))"
 _OWNER = r"(?:\s+(?:the|an?|his|her|its|their|my|our|your|these|those|all))?"
 _ONLY_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*")
 _OPERATOR_WORD = re.compile(rf"{_UNITS}{{0,3}}\s*\b(?:plus|minus|times|x|multiplied\s+by|divided\s+by)\b{_OWNER}\s*")
 _OF = re.compile(rf"\s*of\b{_OWNER}\s*")
 _OF_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*\bof\b{_OWNER}\s*")
 _AND_UNITS = re.compile(rf"{_UNITS}{{1,3}}(?:\s+and)?\s*")
+_NOR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bn?or\b\s*", re.IGNORECASE)
 _OR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bor\b\s*(?:{_LEAD_IN.pattern})?", re.IGNORECASE)
 _EQUATES = re.compile(r"(?!.*[<>]).*(?:[=≈≡]|approx|simeq|equiv)")
 # A percentage or a fraction: "of" behind it means times.
@@ -114,7 +166,7 @@ def is_left_undone(answer: str) -> bool:
     "12 + 7", "12 / 4" and "20% of 50" are; "3/4", and "7 of 10" (a count and its whole), are not.
     """
     bare = answer.strip().strip("$").strip().replace("**", "^")
-    if _LITERAL.fullmatch(bare):
+    if _LITERAL.fullmatch(bare) or _ONE_OF_VALUES.fullmatch(bare):
         return False
     bare = _PART_OF.sub(r"\1 * ", re.sub(r"\s?\bpercent\b", "%", bare))
     return bool(_NUMERALS_ONLY.fullmatch(bare)) and bool(_BINARY.search(bare))
@@ -134,6 +186,8 @@ def to_latex(answer: str, *, only_one: bool) -> str | None:
     if len(answer) > MAX_ANSWER_CHARS:
         return None
     bare = _canonical(answer)
+    if _LISTED.fullmatch(bare):
+        bare = _AND.sub(", ", bare)
     if _has_words(bare):
         candidates = _candidates(_blank_marks(answer))
         if not candidates or (only_one and len(candidates) > 1):
@@ -143,6 +197,9 @@ def to_latex(answer: str, *, only_one: bool) -> str | None:
             return None
     if re.search(r"=", bare):
         bare = bare.rsplit("=", 1)[1].strip()
+    unit = _RAISED_UNIT_AT_END.search(bare)
+    if unit and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", bare[: unit.start()]):
+        bare = bare[: unit.start()]  # "24 m^2"; but "2m + 24 m^2" is a sum in m
     number = re.fullmatch(
         rf"([-+]?)\s*({_DIGITS})\s*(\\%)?\s*[mgshLlkKCF]?", bare
     )  # "5m", "20C": a unit, not a variable
@@ -205,12 +262,18 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
         lead = _LEAD_IN.match(plain, begin)
         if lead:
             begin = lead.end()
+        listed = _LISTED.match(plain, begin)
+        if listed and not _DENIED.search(plain, max(0, begin - 60), begin):
+            start, values = listed.start("values"), listed["values"].rstrip()
+            return AnswerSpan(values, start, start + len(values), "stated")
         sentence = _SENTENCE_END.search(plain, begin, window_end)
         end = sentence.start() if sentence else window_end
         inside = candidates[bisect_right(starts, begin - 1) : bisect_right(starts, end - 1)]
         inside = [candidate for candidate in inside if candidate.start < end]
-        if not inside or (len(inside) == 1 and _NOT.match(plain, begin)):
+        if not inside:
             continue
+        if len(inside) == 1 and _NOT.match(plain, begin) and not _NUMBER.search(plain, begin, inside[0].start):
+            continue  # "not easy to see, as 7 is prime"; but of "not 12, but 19" the 19 counts
         # Directly after "is" the first expression counts, to the end of its chain "12 + 7 = 19"; else the last one.
         chosen = inside[-1]
         for value_start, value_end in reversed(_values(plain, begin, end)):
@@ -218,7 +281,11 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
             if chain:
                 chosen = chain[-1]
                 break
-        return AnswerSpan(chosen.text, chosen.start, chosen.end, "stated")
+        start = chosen.start
+        sign = None if match.group() == "####" or connector.group()[0] in ":=" else _SIGN.match(plain, begin)
+        if sign and not plain[sign.end() : start].strip("$€£¥"):
+            start = sign.start(1)  # "is - 3": no dash, as it is behind a verb
+        return AnswerSpan(plain[start : chosen.end], start, chosen.end, "stated")
     return None
 
 
@@ -255,18 +322,29 @@ def _goes_on(gap: str, tokens: list[re.Match[str]]) -> bool:
 
 
 def _candidates(plain: str) -> list[AnswerSpan]:
-    """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone."""
+    """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone.
+
+    Nothing that is denied counts, "not 12 or 13": neither does what equals it, "not 5 + 7 = 12".
+    """
     found = []
     runs = list(_runs(plain, 0))
+    denied, last_end = False, 0
     is_operand = False  # whether the words before a run make it one: "20% of"
-    for place, (_, run_end, tokens) in enumerate(runs):
+    for place, (run_start, run_end, tokens) in enumerate(runs):
+        goes_on = denied and run_start - last_end <= 80 and _NOR.fullmatch(plain, last_end, run_start)
+        denied = bool(goes_on or _DENIED.search(plain, max(0, run_start - 60), run_start))
+        disowned = _DISOWNED.match(plain, run_end, run_end + 80)
+        last_end = run_end
         next_start = runs[place + 1][0] if place + 1 < len(runs) else len(plain)
         gap = plain[run_end:next_start] if next_start - run_end <= 80 else ""
         part = _OF.fullmatch(gap) and _PART.search(plain, max(tokens[0].start(), run_end - 60), run_end)
         follows_of, is_operand = is_operand, bool(part)
         pieces: list[list[re.Match[str]]] = [[]]
+        unequal = set()
         for token in tokens:
             if token.lastgroup == "relation":
+                if token.group().startswith(("\\ne", "!")):
+                    unequal.add(len(pieces))
                 pieces.append([])
             else:
                 pieces[-1].append(token)
@@ -276,7 +354,7 @@ def _candidates(plain: str) -> list[AnswerSpan]:
                 continue
             start, end = span
             body = plain[start:end]
-            if is_left_undone(body) or (index == 0 and follows_of):
+            if is_left_undone(body) or (index == 0 and follows_of) or denied or disowned or index in unequal:
                 continue
             if index == len(pieces) - 1 and (part or _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80)):
                 continue  # "5 apples + 3 apples": the 5 is an operand
@@ -295,6 +373,8 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
         tokens.pop()
     while tokens and tokens[0].lastgroup in loose:
         tokens.pop(0)
+    if tokens and tokens[0].group() in "^_":
+        return None  # the power of a word
     if tokens and tokens[0].lastgroup in {"operator", "times"}:
         minus, spaced = tokens[0].group() in "-−–", len(tokens) > 1 and tokens[1].lastgroup == "spacing"
         if not (minus or (tokens[0].group() == "+" and not spaced)):
@@ -307,10 +387,12 @@ def _trim(plain: str, piece: list[re.Match[str]], *, first: bool) -> tuple[int, 
                 tokens.pop(0)
     if [token.lastgroup for token in tokens] == ["open", "number", "close"]:
         tokens = tokens[1:2]
-    telling = {"number", "command"}
+    telling = {"number", "command", "values"}
     if not any(token.lastgroup in telling or token.group() in "π∞√" for token in tokens):
         return None
-    return tokens[0].start(), tokens[-1].end()
+    start, end = tokens[0].start(), tokens[-1].end()
+    exclaimed = tokens[-1].group() == "!" and _EXCLAIMED.fullmatch(plain, start, end)
+    return start, exclaimed.end(1) if exclaimed and not _NO_SENTENCE_END.match(plain, end) else end
 
 
 def _balanced(tokens: list[re.Match[str]]) -> list[re.Match[str]]:
@@ -344,14 +426,22 @@ def _runs(plain: str, start: int):
     tokens: list[re.Match[str]] = []
     position = start
     length = len(plain)
+    variables = False
     while position < length:
+        unit = _unit_at(plain, position, tokens, variables=variables)
+        if unit:
+            if tokens:
+                yield tokens[0].start(), tokens[-1].end(), tokens
+                tokens = []
+            position, variables = unit.end(), False
+            continue
         token = _TOKEN.match(plain, position)
         kind = token.lastgroup if token else None
         if token and kind == "letter" and not _is_variable(plain, token):
             kind = None
         if token and kind == "number" and position > 0 and plain[position - 1].isalpha() and not tokens:
             kind = None  # "H2", "v3": part of a name
-        if token and kind == "open" and token.group() == "(" and _is_aside(tokens):
+        if kind in {"open", "values"} and token.group()[0] == "(" and _is_aside(tokens):
             kind = None
         if token and kind == "number" and _follows_number(tokens, plain, token):
             kind = "break"
@@ -362,13 +452,28 @@ def _runs(plain: str, start: int):
             if tokens:
                 yield tokens[0].start(), tokens[-1].end(), tokens
                 tokens = []
+            variables = False
             if kind is None:
                 position = token.end() if token else _next_position(plain, position)
                 continue
+        variables = kind == "letter" or (variables and kind != "relation")
         tokens.append(token)
         position = token.end()
     if tokens:
         yield tokens[0].start(), tokens[-1].end(), tokens
+
+
+def _unit_at(plain: str, position: int, tokens: list[re.Match[str]], *, variables: bool) -> re.Match[str] | None:
+    """The unit with a power, or the rate, that stands here; a lone letter is one only behind a lone number."""
+    before = plain[position - 1] if position else " "
+    if not plain[position].isalpha() or before.isalpha() or before == "\\":
+        return None
+    unit = _RAISED_UNIT.match(plain, position)
+    if unit and not plain[position + 1].isalpha():
+        behind = next((token.lastgroup for token in tokens[:-3:-1] if token.lastgroup != "spacing"), None)
+        if behind not in {"number", "close", "delimiter"} or variables or _GOES_ON.match(plain, unit.end()):
+            return None
+    return unit
 
 
 def _next_position(plain: str, position: int) -> int:
@@ -436,7 +541,7 @@ def _bare_number(answer: str) -> str:
 
 def _canonical(answer: str) -> str:
     """LaTeX without delimiters, currency, thousands separators, text boxes and typographic signs."""
-    bare = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", _keep_numbers, answer)
+    bare = _TEXT_BOX.sub(_keep_numbers, answer)
     bare = bare.replace("\\$", "").replace("$", "")
     bare = re.sub(r"\\[()\[\]]|[€£¥]|\*\*(?=\s|$)", "", bare)
     bare = re.sub(r"(?<=\d)(?:\{,\}|\\,|\\!,|,)(?=\d{3}(?!\d))", "", bare)
@@ -455,8 +560,10 @@ def _canonical(answer: str) -> str:
 
 
 def _keep_numbers(match: re.Match[str]) -> str:
-    """What a text box contributes: nothing when it is a unit, its content when that is a number."""
-    return match[1] if _NUMBER.search(match[1]) else " "
+    """What a text box contributes: nothing when it is a unit, with its power; its content when that is a number."""
+    number = _NUMBER.search(match[1]) or match[1].strip() == "e"
+    unit = not number or _RAISED_UNIT.fullmatch(match[1].strip())
+    return " " if unit else match[1] + (match[2] or "")
 
 
 def _has_words(bare: str) -> bool:

@@ -7,6 +7,9 @@ rounded decimal, "15/60 = 25%", "80 + 10% = 88", a remainder) it gives the text 
 equation that no sensible reading makes true is called wrong. So is one whose sides don't agree as bare numbers but are
 measured in units that convert ("1/2 hour = 30 minutes"): it counts as no equation.
 
+What works on numbers in words and signs that it doesn't follow ("log(100)", "5 squared", "9:00", a remainder) makes no
+equation either.
+
 What it does not do: understand words, algebra, or equations whose left side is no arithmetic ("total = 12"); convert
 units, so that "1/2 hour = 20 minutes" passes.
 """
@@ -29,9 +32,11 @@ MAX_SIDE_CHARS = 400  # how far a side of an equation is read
 
 _NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(
-    rf"""(?P<number>(?:{_NUMBER}))
+    rf"""(?P<void>\d+(?::\d+)+)
+    |(?P<number>(?:{_NUMBER}))
     |(?P<text>\\(?:text|mathrm|mbox|textbf)\s*\{{[^{{}}]*\}})
     |(?P<frac>\\[dt]?frac(?=\s*\{{))
+    |(?P<digits>\\[dt]?frac\s?\d\s?\d(?!\d))
     |(?P<sqrt>\\?sqrt(?=\s*[({{])|√)
     |(?P<times>\\(?:times|cdot)(?![A-Za-z])|[×·∗]|(?<!\*)\*(?!\*)
         |(?<=[\d)}}])[ ]?[xX](?=[ ]?[\d$(])|(?<=[a-z][ ])x(?=[ ]\d)|\b(?:times|multiplied\s+by)\b)
@@ -55,7 +60,7 @@ _EQUALS = re.compile(
     re.IGNORECASE,
 )
 _LINE_OR_SENTENCE = re.compile(
-    r"\n|(?<!\d)[.;!?:](?=\s)|(?<=\d)[.;!?:](?=\s|$)|,(?=\s)|\\\\|\$\$|→|⇒|\\implies|\\\]|\\\["
+    r"\n|(?<!\d)[.;!?:](?=\s)|(?<=\d)(?:[.;?:]|!(?!\s?[-+−–*/×·÷^=]))(?=\s|$)|,(?=\s)|\\\\|\$\$|→|⇒|\\implies|\\\]|\\\["
 )
 _LABEL = re.compile(
     r"(?i)\b(?:step|part|case|day|week|example|problem|question|equation)\s+#?\d+\s*[-–—:.)]|^\s*[-•*]\s"
@@ -67,6 +72,42 @@ _BREAK_WORDS = """
     while also now first next finally
 """
 _BREAKS = frozenset(_BREAK_WORDS.split())
+# Words and signs that work on numbers in ways we don't follow: what they stand in is never called an equation.
+_WORK_WORDS = """
+    doubled twice tripled thrice quadruple quadrupled halved squared cubed root factorial choose mod modulo
+    sin cos tan log ln exp abs floor ceil ceiling gcd lcm lim than
+"""
+_WORKS = frozenset(_WORK_WORDS.split())
+_NAMED_WORKS = """
+    sum product difference quotient ratio average mean median add subtract multiply divide
+"""
+_NAMED_WORK = frozenset(_NAMED_WORKS.split())
+_VOID_SIGNS = frozenset("!‖⌊⌋⌈⌉…±∓°π∞∑∏∫")
+# LaTeX commands that are no work: layout, and what ends an expression.
+_LAYOUT_COMMANDS = """
+    boxed fbox left right displaystyle text mathrm mbox mathbf textbf begin end bigl bigr big degree hline
+    underline item par newline
+"""
+_LAYOUT = frozenset(_LAYOUT_COMMANDS.split())
+_END_COMMANDS = """
+    quad qquad rightarrow longrightarrow leftrightarrow iff to therefore because
+"""
+_ENDS = frozenset(_END_COMMANDS.split())
+_MULTIPLE_OF = re.compile(
+    r"(?:square|cube)\s+(?:of|root)\b|(?:double|triple)\s+(?:(?:of|the|that|as|much|many)\s+){0,3}[$\\]{0,2}[\d(]",
+    re.IGNORECASE,
+)
+_REMAINDER = re.compile(
+    r"[\s,(;*_$]{0,6}(?:with\s+)?(?:an?\s+)?(?:remainder|rem\b|r\s*=?\s*\d|and\s+\d+\s*/|\\?p?mod|\\bmod)",
+    re.IGNORECASE,
+)
+_ROUNDED = re.compile(r"\b(?:about|approx\w*|round\w*)")
+# Of a division the remainder may be told in more words: "= 2 pens, with 2 left over".
+_LEFT_OVER = re.compile(
+    r".{0,60}?(?<!no )\bremainder\b|[^.\n;!?]{0,60}?\b(?:leftovers?|modulo|mod)\b"
+    r"|[^.\n;!?]{0,60}?\b\d[^.\n;!?]{0,20}?\b(?:left|remain(?:s|ing)?|spare)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -115,13 +156,14 @@ def find_equations(text: str) -> tuple[Equation, ...]:
         right = _longest_prefix(_tokens(text_plain, sign.end(), right_to))
         if left is None or right is None:
             continue
-        rest = text_plain[right[-1].end : right[-1].end + 40]
-        if re.match(r"\s*(?:with\s+a\s+)?(?:remainder|rem\b|r\s*=?\s*\d|and\s+\d+\s*/)", rest, re.IGNORECASE):
+        rest = text[right[-1].end : right[-1].end + 90]  # a remark in brackets counts here
+        divides = any(token.kind in ("divide", "frac", "digits") for token in left)
+        if _REMAINDER.match(rest) or (divides and _LEFT_OVER.match(rest)):
             continue
         worded = not sign.group().endswith(("=", "≈", "approx"))
         if worded and not any(tok.kind in _OPERATORS for tok in left):
             continue  # "the 12 is 12": only a worked sum makes "is" an equation
-        rounded = sign.group().endswith(("≈", "approx")) or bool(re.search(r"\b(?:about|approx\w*|round\w*)", rest))
+        rounded = sign.group().endswith(("≈", "approx")) or bool(_ROUNDED.search(rest[:40]))
         while right[0].kind == "open" and right[-1].kind == "close" and not _closes(right[:-1]):
             right = right[1:-1]  # the result itself, not its box
         holds = _holds(left, right, rounded)
@@ -140,7 +182,10 @@ def find_equations(text: str) -> tuple[Equation, ...]:
     return tuple(found)
 
 
-_OPERATORS = frozenset(("times", "divide", "plus", "minus", "power", "of", "frac"))
+_OPERATORS = frozenset(("times", "divide", "plus", "minus", "power", "of", "frac", "digits"))
+_STARTS = frozenset(("number", "open", "frac", "digits", "sqrt", "half"))
+_JOINED = frozenset(("frac", "digits", "sqrt"))
+_OPERANDS = frozenset(("number", "close", "percent", "square", "half", "digits"))
 _WORK = _OPERATORS | {"sqrt", "square"}
 
 
@@ -154,22 +199,34 @@ def _tokens(text: str, start: int, end: int) -> list[_Tok]:
     """The tokens of text[start:end]; units become `unit`, anything that can't be part of arithmetic `break`."""
     tokens: list[_Tok] = []
     position = start
+    named = False  # "the sum of 3 and", "add 3 to"
     while position < end:
         match = _TOKEN.match(text, position, end)
         kind, word = match.lastgroup, match.group()
         if kind == "word":
             lone = len(word) == 1
-            after_number = bool(tokens) and tokens[-1].kind == "number" and tokens[-1].end == position
-            if word.lower() in _BREAKS:
-                kind = "break"
+            behind = tokens[-1].kind if tokens else None
+            after_number = behind == "number" and tokens[-1].end == position
+            if _is_work(text, match, behind) or (behind == "void" and word.lower() in ("the", "a", "an")):
+                kind = "void"
+            elif word.lower() in _BREAKS or (word.lower() in _ENDS and text[position - 1 : position] == "\\"):
+                joins = named and word.lower() in ("and", "to", "from", "by", "with")
+                kind, named = "void" if joins else "break", joins
             elif after_number and lone and word in "xyznabkpqw":
                 kind = "break"  # 2x: a variable
             elif lone and word.lower() not in "mghlskc":
                 kind = "break"
             else:
-                kind = "unit"
+                kind, named = "unit", named or word.lower() in _NAMED_WORK
         elif kind == "text":
-            kind = "unit"
+            works = text.startswith("(", match.end()) or _WORKS & set(re.findall(r"[a-z]+", word.lower())[1:])
+            kind = "void" if works else "unit"
+        elif kind == "other" and (
+            word in _VOID_SIGNS
+            or word.isnumeric()
+            or (word == "|" and text[max(0, position - 1) : position + 2].strip() != "|")
+        ):
+            kind = "void"
         elif kind == "other":
             kind = "skip" if word == "\\" else "break"
         if (
@@ -182,6 +239,19 @@ def _tokens(text: str, start: int, end: int) -> list[_Tok]:
             tokens.append(_Tok(kind, word, position, match.end()))
         position = match.end()
     return _drop_units(tokens)
+
+
+def _is_work(text: str, match: re.Match[str], behind: str | None) -> bool:
+    """Whether a word works on the numbers beside it: "log(100)", "5 squared", "double 5"; `behind`: what it follows."""
+    word = match.group().lower()
+    if text[match.start() - 1 : match.start()] == "\\":
+        return word not in _LAYOUT and word not in _ENDS
+    if word in ("squared", "cubed") and behind == "unit":
+        return False  # "15 cm squared"
+    if text[match.start() - 1 : match.start()].isdigit() and text[match.end() : match.end() + 1].isdigit():
+        return True  # 5C2, 2e3
+    touches = text.startswith("(", match.end()) and word not in _BREAKS
+    return word in _WORKS or touches or bool(_MULTIPLE_OF.match(text, match.start(), match.end() + 40))
 
 
 def _drop_units(tokens: list[_Tok]) -> list[_Tok]:
@@ -199,11 +269,18 @@ def _drop_units(tokens: list[_Tok]) -> list[_Tok]:
                 run += 1
             after_operand = bool(kept) and kept[-1].kind in ("number", "close", "percent", "square", "half")
             next_kind = tokens[run].kind if run < len(tokens) else "end"
-            if after_operand and next_kind in ("number", "open", "frac", "sqrt", "half"):
+            if after_operand and next_kind in ("power", "square"):
+                # "15 cm^2": the unit's power, however it is bracketed
+                run += 1
+                size = _exponent_size(tokens, run) if next_kind == "power" else 0
+                run += size
+                next_kind = tokens[run].kind if run < len(tokens) else "end"
+            if after_operand and next_kind in _STARTS:
                 kept.append(_Tok("break", token.text, token.start, token.end))  # "5 boxes 3 apples"
             elif kept and kept[-1].kind in _OPERATORS and next_kind != "open":
-                kept.append(_Tok("break", token.text, token.start, token.end))  # "5 + drop 3 ="
-            elif not after_operand and next_kind not in ("number", "open", "frac", "sqrt", "half"):
+                kind = "void" if next_kind == "number" else "break"  # "5 + drop 3 ="
+                kept.append(_Tok(kind, token.text, token.start, token.end))
+            elif not after_operand and next_kind not in _STARTS:
                 kept.append(_Tok("break", token.text, token.start, token.end))  # "5 + apples ="
             elif run - i > 6:
                 kept.append(_Tok("break", token.text, token.start, token.end))
@@ -214,18 +291,33 @@ def _drop_units(tokens: list[_Tok]) -> list[_Tok]:
     return kept
 
 
+def _exponent_size(tokens: list[_Tok], start: int) -> int:
+    """How many tokens an exponent such as 2, -1 or {2} takes."""
+    kinds = [token.kind for token in tokens[start : start + 4]]
+    shapes = (["open", "minus", "number", "close"], ["open", "number", "close"], ["minus", "number"], ["number"])
+    return next((len(shape) for shape in shapes if kinds[: len(shape)] == shape), 0)
+
+
 def _longest_suffix(tokens: list[_Tok], *, need_operator: bool) -> list[_Tok] | None:
     """The longest run of tokens at the end of a left side that evaluates; None when it is cut by something unknown."""
     while tokens and tokens[-1].kind == "unit":
         tokens = tokens[:-1]
     tokens = tokens[-MAX_TOKENS:]
-    last_break = max((i for i, token in enumerate(tokens) if token.kind in ("break", "per")), default=-1)
+    last_break = max((i for i, token in enumerate(tokens) if token.kind in ("break", "per", "void")), default=-1)
+    if last_break >= 0 and tokens[last_break].kind == "void":
+        return None
     tokens = tokens[last_break + 1 :]
     for begin in range(len(tokens)):
         previous = tokens[begin - 1].kind if begin else None
         if previous in _OPERATORS | {"sqrt", "open"} and not (previous == "open" and begin == 1):
             continue  # what follows an operator is an operand, not the whole
         candidate = tokens[begin:]
+        if previous == "half" or (begin and candidate[0].kind == "minus" and previous in _OPERANDS):
+            return None  # it goes on from what can't be evaluated: "sqrt(2) - 3 + 4"
+        if candidate[0].kind in _JOINED and (
+            previous == "number" or (previous == "close" and tokens[begin - 1].end == candidate[0].start)
+        ):
+            return None  # "5\frac{1}{2}", "2\sqrt{9}"
         signed = begin == 0 and candidate[0].kind in ("minus", "plus") and len(candidate) > 1
         if signed and candidate[0].kind == "plus":
             return None  # the first operand is missing: "apples + 3 = 8"
@@ -240,7 +332,7 @@ def _longest_suffix(tokens: list[_Tok], *, need_operator: bool) -> list[_Tok] | 
         except _Unknown:
             continue
         product = any(a.kind in ("number", "close") and b.kind == "open" for a, b in pairwise(candidate))  # 4(3)
-        worked = product or candidate[0].kind in ("frac", "sqrt") or any(tok.kind in _WORK for tok in candidate[1:])
+        worked = product or candidate[0].kind in _JOINED or any(tok.kind in _WORK for tok in candidate[1:])
         if need_operator and not worked:
             return None
         return candidate
@@ -249,8 +341,11 @@ def _longest_suffix(tokens: list[_Tok], *, need_operator: bool) -> list[_Tok] | 
 
 def _longest_prefix(tokens: list[_Tok]) -> list[_Tok] | None:
     """The longest run at the start of a right side that evaluates, without a trailing operator."""
-    first_break = next((i for i, token in enumerate(tokens) if token.kind in ("break", "unit", "per")), len(tokens))
+    stops = ("break", "unit", "per", "void")
+    first_break = next((i for i, token in enumerate(tokens) if token.kind in stops), len(tokens))
     stop_kind = tokens[first_break].kind if first_break < len(tokens) else None
+    if stop_kind == "void":
+        return None
     tokens = tokens[: min(first_break, MAX_TOKENS)]
     # "\boxed{12}" and "(12": opening brackets without a partner are skipped.
     while tokens and tokens[0].kind == "open" and not _closes(tokens):
@@ -259,6 +354,8 @@ def _longest_prefix(tokens: list[_Tok]) -> list[_Tok] | None:
         candidate = tokens[:end]
         if end < len(tokens) and tokens[end].kind in _OPERATORS and stop_kind == "break" and end + 1 == len(tokens):
             return None  # "= 5 + x": the right side goes on with something unknown
+        if end < len(tokens) and tokens[end].kind in _JOINED:
+            return None  # "= 5\frac{1}{2}"
         try:
             _evaluate(candidate, "hundredths")
         except _Unknown:
@@ -516,6 +613,11 @@ class _Parser:
             if bottom == 0:
                 raise _Unknown
             return top / bottom
+        if token.kind == "digits":  # \frac12
+            top, bottom = (int(digit) for digit in re.findall(r"\d", token.text))
+            if bottom == 0:
+                raise _Unknown
+            return Fraction(top, bottom)
         if token.kind == "sqrt":
             return _root(self.atom(depth + 1))
         raise _Unknown

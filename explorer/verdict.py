@@ -225,10 +225,20 @@ def _unjudged(answer: str | None, reason: str) -> Judgement:
 def _may_go_on(answer: str, rest: str) -> bool:
     """Whether an answer with `rest` behind it, where the text was cut off, may be the first half of a longer number.
 
-    "$12." may have become $12.50, and "1," or "1,2" a thousand and more; a space or a word behind the mark ends both.
+    "$12." may have become $12.50, "1," or "1,2" a thousand and more, and "5!" a factorial worked out; a space or
+    a word behind the mark ends them.
     """
-    mark = re.fullmatch(r"\.|(?:,|\{,?\}?|\\!?,?)\d{0,2}", rest)
+    mark = re.fullmatch(r"\.|!|(?:,|\{,?\}?|\\!?,?)\d{0,2}", rest)
     return not rest.strip() or (mark is not None and answer[-1:].isdigit())
+
+
+def _is_one_of_several(text: str, span: AnswerSpan) -> bool:
+    """Whether an answer of one value stands in a list or a ratio that could not be read whole: "3, 4 apples"."""
+    before, after = text[max(0, span.start - 12) : span.start], text[span.end : span.end + 12]
+    joined = r"\s*(?:[,:;]|\band\b|\bto\b)\s*\$?"
+    return not re.search(r"[,:;]", span.text) and bool(
+        re.search(rf"[\d}})]\$?{joined}$", before) or re.match(rf"\$?{joined}[-\d\\(]", after)
+    )
 
 
 def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
@@ -250,8 +260,16 @@ def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
     parsed = _read(span.text, only_one=False)
     if parsed is None:
         return _unjudged(shown, f"Its answer “{shown}” can't be read.")
+    several = re.search(r"[,:;]", to_latex(gold, only_one=True) or "")
+    if several and span.kind != "boxed" and _is_one_of_several(text, span):
+        return _unjudged(shown, f"It names “{shown}” beside other values, in a way that can't be read.")
     # The order matters: verify(gold, answer) is not symmetric.
     same = verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
+    factorial = f"{span.text}!"
+    if not same and span.kind != "boxed" and re.fullmatch(r"\d{1,2}!", text[span.start : span.end + 1]):
+        # "It is 5!" may shout 5 or mean 120: it's right if either is.
+        same = verify(gold_parsed, _read(factorial, only_one=False) or [], timeout_seconds=None, raise_on_error=True)
+        shown = factorial if same else shown
     how = {"boxed": "boxed answer", "stated": "stated answer", "last": "last number or expression"}[span.kind]
     return Judgement(
         Verdict.CORRECT if same else Verdict.WRONG,

@@ -141,7 +141,41 @@ CASES = [
     ("63/100 = 64", ["64"]),
     ("60% of 100 / 100 = 1%", ["1%"]),
     ("2.998 × 1 = 3", ["3"]),
+    # What stands beside what can't be read soundly is still read.
+    (r"\frac12 \times 10 = 6", ["6"]),
+    ("5 cm × 3 cm = 16 cm^2", ["16"]),
+    ("5 m^{2} + 3 m^{2} = 9 m^2", ["9"]),
+    (r"$5 \text{ cm} \times 3 \text{ cm} = 16 \text{ cm}^2$", ["16"]),
+    ("At 9:00 she has 3 + 4 = 8", ["8"]),
+    ("Total:3+4=8", ["8"]),
+    ("| 3 + 4 = 8 |", ["8"]),
+    ("3 double rooms + 4 = 8", ["8"]),
+    ("3 + 4 = 8!", ["8"]),
+    (r"\item 3 + 4 = 8 \quad 2 + 2 = 5", ["8", "5"]),
+    (r"3 + 4 = 7 \Rightarrow 7 + 1 = 9", ["9"]),
+    ("12 / 4 = 4 with no remainder", ["4"]),
+    ("12 / 4 = 4 apples are left", ["4"]),
+    ("13 - 5 = 9 remaining", ["9"]),
+    ("she gets 3 + 4 = 8, and double that", ["8"]),
 ]
+
+# Sound equations in words and signs that we don't follow: none may be called wrong.
+NOT_FOLLOWED = [
+    "9:00 AM + 2 hours = 11:00 AM", "8:30 + 45 minutes = 9:15", "9:00-2+3 = 10:00",
+    "17 / 5 = 3, remainder 2", "17 / 5 = 3 (remainder 2)", "17 / 5 = 3 (remainder two)",
+    "17 ÷ 5 = 3 with a remainder of 2", "17 / 5 = 3. The remainder is 2.", "10 / 4 = 2 with 2 left over",
+    "10 / 4 = 2 pens with 2 pens left over",
+    "17 / 5 = 3 and 2 remain", "17 / 5 = 3 with a leftover of 2", "5 + 9 = 2 (mod 12)", "5 + 9 = 2 mod 12",
+    r"5 + 9 = 2 \pmod{12}", r"14 \text{ mod } 12 + 1 = 3", "17 mod 5 + 1 = 3",
+    "2 + log(100) = 4", "10 - abs(-3) = 7", r"\sin(30) \times 2 = 1", r"\lfloor 3.7 \rfloor + 2 = 5", "⌊3.7⌋ + 2 = 5",
+    r"\binom{6}{2} = 15", r"\text{lcm}(3 + 4) + 1 = 13", "max(3, 4) + 1 = 5", "5C2 + 1 = 11", "10 choose 2 + 1 = 46",
+    "2e3 + 1 = 2001", "|3-5|-1+4=5", "5! - 3 + 1 = 118", "2½ - 1 + 1 = 2.5", "sqrt(2) - 3 + 4 = 2.41",
+    "double 5 + 3 = 13", "double the 5 + 3 = 13", "5 squared + 1 = 26", "25 = 5 squared", "20 + 5 = 5 squared",
+    "half 80 + 3 = 43", "the square of 5 + 1 = 26", "the square root of 16 + 1 = 5", "5 more than 3 + 4 = 12",
+    "5 times as many as 3 + 4 = 35", "multiply 3 by 4 + 1 = 13", "the product of 3 and 4 + 1 = 13",
+    "add 3 to 4 + 1 = 8", r"5\frac{1}{2} + 1 = 6.5", r"5\frac12 + 1 = 6.5", r"11 / 2 = 5\frac{1}{2}",
+    r"2\sqrt{9} = 6", r"\frac123 + 1 = 2.5",
+]  # fmt: skip
 
 # Sides that units may make equal though their bare numbers differ.
 CONVERTED = [
@@ -193,6 +227,11 @@ def test_units_that_convert_make_no_equation_false(text):
     assert all(equation.holds for equation in find_equations(text))
 
 
+@pytest.mark.parametrize("text", NOT_FOLLOWED)
+def test_what_can_not_be_followed_is_never_called_wrong(text):
+    assert find_equations(text) == ()
+
+
 @pytest.mark.parametrize(("text", "wrong"), NOT_CONVERTED)
 def test_other_units_change_nothing(text, wrong):
     (equation,) = find_equations(text)
@@ -223,6 +262,11 @@ def test_wrong_results(text, wrong):
         ("24 + 1 is 25", "24 + 1"),
         ("4(3) = 12", "4(3)"),
         ("5² = 25", "5²"),
+        (r"\frac12 \times 10 = 5", r"\frac12 \times 10"),
+        (r"\frac{1}2 \times 10 = 5", r"\frac{1}2 \times 10"),
+        ("5 cm × 3 cm = 15 cm^2", "5 cm × 3"),
+        ("5 cm × 3 = 15 cm squared", "5 cm × 3"),
+        ("9.8 m/s^2 × 2 = 19.6", "9.8 m/s^2 × 2"),
     ],
 )
 def test_right_equations_are_seen_and_hold(text, left):
@@ -285,6 +329,8 @@ HOSTILE = [
     "0^-1 + 1 = 2", "sqrt(" * 500 + "4" + ")" * 500 + " + 1 = 3", "(1+" * 500 + "1" + ")" * 500 + "=2",
     "1/(1-1) + 2 = 3", "\ud800 1+1=2", "1 h + 1 s = 3 " * 2000, "1 h + 1 s = 3 x " * 2000,
     "1 h" + " " * 40000 + "+ 1 s = 9", "1 + 1 = 3" + " and" * 20000 + " h", "80 + 10% " * 8000 + "= 3",
+    "1:" * 30000, "double the " * 8000 + "5 = 3", "5/1 = 3 1 " * 2500, "1/1 = 3" + " " * 50000 + "left",
+    "m^2 " * 15000 + "= 3", "sin(" * 15000 + " = 3", "1/1 = 3 (" * 4000, "\\frac1" * 9000 + "2 = 1",
     "$" * 30000 + "1 + 1 = 3", ("80" + " + 10%" * 39 + " = 3 ") * 100,
 ]  # fmt: skip
 
