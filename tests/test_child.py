@@ -10,6 +10,13 @@ def _python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def _first_line(child):
+    until = time.monotonic() + 60
+    while not list(child.new_lines()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def test_lines_and_exit_code_arrive():
     child = Child(
         _python("print('one'); print('{\"fraction\": 0.5}'); import sys; sys.stderr.write('oh'); sys.exit(3)")
@@ -26,8 +33,7 @@ def test_lines_and_exit_code_arrive():
 def test_stop_ends_even_a_deaf_child():
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
     child = Child(_python(deaf))
-    while not list(child.new_lines()):
-        time.sleep(0.02)
+    _first_line(child)
     child.stop(grace_s=0.2)
     assert not child.running
     assert child.exit_code != 0
@@ -36,8 +42,7 @@ def test_stop_ends_even_a_deaf_child():
 
 def test_a_child_ends_when_the_parent_is_gone():
     child = Child(_python("from explorer.child import *; end_with_parent(); print('up'); import time; time.sleep(60)"))
-    while not list(child.new_lines()):
-        time.sleep(0.02)
+    _first_line(child)
     child._process.stdin.close()  # what the operating system does when the parent dies
     assert child.wait(10)
     assert child.exit_code == 1
@@ -69,10 +74,7 @@ def test_a_command_of_ours_ends_when_the_parent_is_gone():
     assert refused.exit_code == 2
     assert "nowhere" in refused.error_text()
     endless = Child(bound_module("http.server", "0", "--bind", "127.0.0.1"))
-    until = time.monotonic() + 60
-    while not list(endless.new_lines()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    _first_line(endless)
     endless._process.stdin.close()
     assert endless.wait(10)
     assert endless.exit_code == 1

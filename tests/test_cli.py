@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from explorer import cli
-from explorer.records import Rollout, RunStatus, Start, Verdict
+from explorer.records import RevisionConfig, Rollout, RunStatus, Start, Verdict
 from explorer.store import load_run
 from tests.conftest import tiny_model
 
@@ -61,6 +61,24 @@ def test_revise_prints_the_folder_last_and_the_run_is_whole(folder, tmp_path, ca
     assert len(trace.after) == 6
     assert embeddings.shape[0] == 3
     assert "95 % interval" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "value"),
+    [
+        (["--hull", "plausible"], "hull", "plausible"),
+        (["--hull", "like-norm"], "hull", "like-norm"),
+        (["--hull", "plausible", "--hull-size", "7"], "hull_size", 7),
+        (["--projection", "cosine"], "projection", "cosine"),
+        (["--ban-answer"], "ban_answer_tokens", True),
+        (["--toward-weight", "0.25"], "toward_weight", 0.25),
+    ],
+)
+def test_what_revise_is_asked_for_is_what_the_run_was_made_with(folder, tmp_path, capsys, asked, field, value):
+    assert run("revise", *FAST, *asked, "--model", folder, "--out", str(tmp_path)) == 0
+    config = load_run(capsys.readouterr().out.splitlines()[-1])[0].config
+    assert config.model_dump(mode="json")[field] == value
+    assert config.model_dump(mode="json")[field] != RevisionConfig().model_dump(mode="json")[field]
 
 
 def test_json_is_one_line_with_the_counts(folder, tmp_path, capsys):

@@ -21,8 +21,8 @@ from explorer.jobs import EXIT_FILE, JOB_FILE, LOCK_FILE, Jobs, JobState, shown_
 # Prints its number and waits until it is interrupted; then takes note and ends as our verbs do.
 WAITING = """
 import os, sys, time
-print(os.getpid(), flush=True)
 try:
+    print(os.getpid(), flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("stopping", flush=True)

@@ -16,6 +16,9 @@ from tests.browser.conftest import save_tiny, serving
 from tests.load import Page, load, memory_over, ready, save_smallest
 
 VISITORS, LIVE, RUNS = 6, 3, 200
+# A turn so short that work of any machine is longer, and a rest during two of them that one who looks every half a
+# second is told of.
+TURN_S = "0.4"
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def serve(tmp_path):
     def started(save):
         save(tmp_path / "tiny")
         model = str(tmp_path / "tiny")
-        with serving(tmp_path, "--model", model, LATENTREVISE_PUBLIC="1", LATENTREVISE_TURN_S="1") as server:
+        with serving(tmp_path, "--model", model, LATENTREVISE_PUBLIC="1", LATENTREVISE_TURN_S=TURN_S) as server:
             ready(server)
             yield server
 
@@ -34,7 +37,7 @@ def serve(tmp_path):
 
 
 def test_watchers_and_players_at_once_are_all_served(serve):
-    asked = {"Rollouts N": 4, "Max new tokens": 64, "Steps K": 10, "Continuations n": 4}
+    asked = {"Rollouts N": 4, "Max new tokens": 64, "Steps K": 20, "Continuations n": 4}
     with serve(save_tiny) as server:
         found = load(server, VISITORS, LIVE, asked, pause_s=1.0)
     assert found["failed"] == []
@@ -42,7 +45,7 @@ def test_watchers_and_players_at_once_are_all_served(serve):
     assert found["opened"] >= VISITORS
     told = [sentence for sentences in found["told"] for sentence in sentences]
     assert any(sentence.startswith("In line for the model: 2 before you, about") for sentence in told)
-    assert any(sentence.startswith("Others are having their turn: ") for sentence in told), "a turn lasts 1 s here"
+    assert any(sentence.startswith("Others are having their turn: ") for sentence in told)
     # In turns all end at about the same time: the first does not end before the last has begun.
     assert found["done_s"][0] > found["first_s"][-1]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from explorer.training import request as training
 from explorer.training.traces import candidates
 
 RECORDED = sorted((PROJECT_ROOT / "assets" / "recorded").glob("*/trace.json"))
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-some = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+# The same input at every run, so that a change is what makes a test fail; new input where one asks for it.
+same = not os.environ.get("TESTS_RANDOM")
+many = settings(max_examples=150, derandomize=same, deadline=None, suppress_health_check=list(HealthCheck))
+some = settings(many, max_examples=40)
 
 texts = st.text(max_size=60)
 numbers = st.one_of(st.integers(), st.floats(), st.booleans(), st.none())
@@ -127,7 +130,7 @@ TRACE = json.loads(RECORDED[0].read_bytes())
 PLACES = sorted({path for path in places(TRACE) if all(not isinstance(key, int) or key < 2 for key in path)}, key=str)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(many, max_examples=250)
 @given(path=st.sampled_from(PLACES), by=st.one_of(st.just(REMOVED), values))
 def test_a_trace_with_anything_broken_is_read_or_refused(tmp_path_factory, path, by):
     folder = tmp_path_factory.mktemp("r")

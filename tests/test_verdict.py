@@ -221,11 +221,11 @@ def test_a_worker_that_died_is_replaced(judge):
     assert judge.judge("19", "19").verdict is CORRECT
 
 
-def test_a_worker_that_dies_while_it_checks_is_unjudged(judge):
+def test_a_worker_that_dies_while_it_checks_is_unjudged(judge, monkeypatch):
     judge.judge("19", "19")
-    worker = judge._process
-    killer = threading.Timer(0.3, worker.kill)
-    killer.start()
+    worker, get = judge._process, judge._replies.get
+    # Asked for once the question is sent.
+    monkeypatch.setattr(judge._replies, "get", lambda timeout: (worker.kill(), get(timeout=timeout))[-1])
     judgement = judge.judge("19", r"\boxed{9^{9^{9^9}}}", timeout_s=20)
     assert judgement.verdict is UNJUDGED
     assert "broke off" in judgement.reason

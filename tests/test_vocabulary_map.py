@@ -182,8 +182,9 @@ def test_neighbourhood_is_the_nearest_by_angle():
 
 
 def _wait(job):
-    seen = []
+    seen, until = [], time.monotonic() + 300
     while (status := job.poll()).state == "building":
+        assert time.monotonic() < until
         seen.append(status.progress)
         time.sleep(0.02)
     return status, seen

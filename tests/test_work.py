@@ -77,6 +77,13 @@ def act(work, session, name, action, **kwargs):
     return final(work.guarded(session, name, action, **kwargs))
 
 
+def until(holds, patience_s=60.0):
+    end = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
 def revised(work, session):
     act(work, session, "whole", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     return act(work, session, "play", work.revise(session, CONFIG, one=False))
@@ -97,8 +104,8 @@ def test_what_the_page_was_too_slow_to_show_is_merged_not_lost(work, session):
     """A consumer that is slower than the model still ends with the last state of every view."""
     screens = work.guarded(session, "whole", work.whole(session, PROBLEM, SAMPLING, CONFIG, SAMPLING))
     first = next(screens)
-    while session.run is None or len(session.run.after) < 9:
-        time.sleep(0.01)  # the model thread goes on without being asked
+    # The model thread goes on without being asked.
+    until(lambda: session.run is not None and len(session.run.after) == 9)
     rest = list(screens)
     assert len(rest) < 6
     assert final([first, *rest]).compare["arms"][2]["done"] == 3
@@ -215,8 +222,7 @@ def test_of_cuts_that_come_while_one_is_laid_the_newest_is_laid(work, told, monk
     first = begin(1, 4)
     assert arrived.wait(20)
     second = begin(2, 5)
-    while page.choice_turn < 2:
-        time.sleep(0.01)
+    until(lambda: page.choice_turn == 2)
     third = begin(3, 6)
     second.join(20)
     assert screens == {2: Screen()}, "a newer one was there before its turn"
@@ -247,8 +253,7 @@ def test_a_rival_is_chosen_beside_a_run_that_waits_and_takes_no_runs_place(work,
             threading.Thread(target=act, args=(work, page, name, action), kwargs=dict(on_model=False, choice=turn))
         )
         threads[-1].start()
-        while max(page.choice_turn, page.rival_turn) < turn:
-            time.sleep(0.01)
+        until(lambda expected=turn: max(page.choice_turn, page.rival_turn) == expected)
     with work._turns:
         page.running = None
         work._turns.notify_all()
@@ -266,6 +271,10 @@ def test_what_is_pressed_while_a_rollout_is_picked_goes_on_from_it(work, told, m
     need = work.host.need
     monkeypatch.setattr(work.host, "need", lambda name: (arrived.set(), goes_on.wait(20), need(name))[-1])
     monkeypatch.setattr("explorer.ui.turns.PRESS_S", 0.3 if meanwhile == "it takes long" else 20.0)
+    waits, wait_for = [], work._turns.wait_for
+    monkeypatch.setattr(
+        work._turns, "wait_for", lambda *given: (waits.append(threading.current_thread()), wait_for(*given))[-1]
+    )
     screens = {}
 
     def begin(name, action, **choice):
@@ -279,12 +288,12 @@ def test_what_is_pressed_while_a_rollout_is_picked_goes_on_from_it(work, told, m
     begin("pick", work.pick(page, page.chosen, CONFIG), choice=1)
     assert arrived.wait(20)
     begin("step", work.revise(page, CONFIG, one=True))
+    until(lambda: threads[-1] in waits)
     if meanwhile == "it takes long":
         threads[-1].join(20)
     if meanwhile == "another run":
         begin("open", work.open(page, "a"), choice=2)
-        while page.choice_turn < 2:
-            time.sleep(0.01)
+        until(lambda: page.choice_turn == 2)
     goes_on.set()
     for thread in threads:
         thread.join(20)

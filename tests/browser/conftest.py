@@ -24,13 +24,11 @@ import pytest
 import torch
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from tests.chromium import launched
+from tests.chromium import PATIENCE_MS, launched
 from tests.conftest import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 180
-# A loaded two-core machine needs long for what takes a moment on an idle one; no test waits this long when all is well.
-PATIENCE_MS = 120_000
 
 
 @dataclass
@@ -136,13 +134,15 @@ def visit(chromium):
         server: Server, width: int = 1440, height: int = 900, mode: str = "make", **options
     ) -> Iterator[Visitor]:
         context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
-        # As for somebody who chose it in this tab before: to run things, or to watch recorded runs.
-        context.add_init_script(f"sessionStorage.setItem('lr-mode', '{mode}')")
-        context.set_default_timeout(PATIENCE_MS)
-        visitor = Visitor(context.new_page()).watch()
-        visitor.page.goto(server.url)
-        yield visitor
-        context.close()
+        try:
+            # As for somebody who chose it in this tab before: to run things, or to watch recorded runs.
+            context.add_init_script(f"sessionStorage.setItem('lr-mode', '{mode}')")
+            context.set_default_timeout(PATIENCE_MS)
+            visitor = Visitor(context.new_page()).watch()
+            visitor.page.goto(server.url)
+            yield visitor
+        finally:
+            context.close()
 
     return open_page
 

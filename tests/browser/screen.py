@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as TooLate
+
+from .conftest import PATIENCE_MS
+
+T = TypeVar("T")
 
 # The stage hangs its state on its own element, for tests and for nobody else.
 STAGE = "document.querySelector('[data-view=stage]')?.parentElement.lrStage"
@@ -63,6 +70,28 @@ def wait_for_new_run(page: Page, before: dict | None) -> None:
     wait_for_stage(page, f"p.status === 'paused' && p.run_id !== {json.dumps(before and before['run_id'])}")
     rest(page)
     expect(headline(page)).to_contain_text("pass@")
+
+
+def press(page: Page, button: Locator) -> None:
+    """Press until the app is asked: Gradio passes over a press before it has heard the end of the one before, which
+    comes a moment after the buttons are back."""
+    for patience in (10_000, PATIENCE_MS):
+        try:
+            with page.expect_request(lambda request: "queue/join" in request.url, timeout=patience):
+                button.click()
+            return
+        except TooLate:
+            pass
+    raise AssertionError(f"nothing was asked of the app\n{_as_it_stands(page)}")
+
+
+def until(page: Page, holds: Callable[[], T]) -> T:
+    """Until something beside the page holds, as on the disk; returns what it gave."""
+    ends = time.monotonic() + PATIENCE_MS / 1000
+    while not (found := holds()):
+        assert time.monotonic() < ends, f"it did not come about\n{_as_it_stands(page)}"
+        page.wait_for_timeout(20)
+    return found
 
 
 def rest(page: Page) -> None:

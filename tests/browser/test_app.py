@@ -228,9 +228,9 @@ def _continue(page):
     with page.expect_request(lambda request: f'"point":{STEPS - 1}' in (request.post_data or "")):
         s.player(page, "back").click()
     page.locator("#lr-continue").click()
-    expect(page.locator("#lr-compare .lr-headline")).to_contain_text(re.compile("[Rr]escued"))
-    s.rest(page)
     expect(page.locator("#lr-compare")).to_contain_text(f"Continued from step {STEPS - 1} of {STEPS}")
+    s.rest(page)
+    expect(page.locator("#lr-compare .lr-headline")).to_contain_text(re.compile("[Rr]escued"))
     arms = page.locator("#lr-compare .lr-arm")
     expect(arms).to_have_count(3)
     for i, name in enumerate(("Revised embeddings", "Projected to tokens", "Unrevised prefix")):

@@ -184,8 +184,9 @@ def test_a_recorded_run_plays_on_without_a_connection(visit, server):
         page.wait_for_function(f"({s.STAGE}).stage.atlas")
         s.player(page, "first").click()
         s.wait_for_stage(page, "j === 0")
-        line.cut()
         s.player(page, "toggle").click()
+        s.wait_for_stage(page, "j >= 1 && j < p.steps.length")  # it plays, and has not played to its end
+        line.cut()
         s.wait_for_stage(page, f"p.run_id === {stage['run_id']!r} && j === p.steps.length")
         page.locator("#lr-stage input[type=range]").fill("2")
         assert s.point(page) == 2

@@ -109,7 +109,7 @@ def test_the_third_mode_leaves_the_others_as_they_are_and_asks_nothing_while_awa
         settled(page)
         expect(page.locator("#lr-hunt-form .lr-hf-code")).to_contain_text("-m explorer hunt --problems bank")
         expect(page.locator("#lr-hunt-form .lr-hf-estimate")).to_contain_text("For 96 prompts")
-        expect(page.locator("#lr-hunt")).to_contain_text("No hunt yet")
+        expect(page.locator("#lr-hunt").get_by_text("No hunt yet")).to_be_visible()
         assert found_by_axe(page, "#lr-section-hunt") == []
         assert s.sideways(page) <= 0
         page.set_viewport_size({"width": 400, "height": 900})
@@ -139,7 +139,7 @@ def test_bad_rows_are_listed_and_left_out_only_when_ticked(visit, server, proble
         assert visitor.errors == []
 
 
-def test_a_hunt_from_start_over_pause_to_a_run_on_the_stage(visit, server, problems):
+def test_a_hunt_from_start_over_pause_and_kill_to_a_run_on_the_stage(visit, server, problems):
     with visit(server, mode="hunt") as visitor:
         page = visitor.page
         settled(page)
@@ -158,10 +158,10 @@ def test_a_hunt_from_start_over_pause_to_a_run_on_the_stage(visit, server, probl
         )  # the keyboard starts it too
         expect(state(page)).to_contain_text("running")
         expect(form.locator("details.lr-hf")).not_to_have_attribute("open", "")
-        expect(rows(page).nth(1)).to_be_visible()
+        folder = s.until(page, lambda: next((server.runs / "hunts").glob("*"), None))
+        s.until(page, lambda: len(read_results(folder)) >= 2)  # on the disk: the page looks once a second
         page.locator("#lr-hunt").get_by_role("button", name="Pause").click()
         expect(state(page)).to_contain_text("paused")
-        (folder,) = (server.runs / "hunts").iterdir()
         kept = read_results(folder)
         assert 2 <= len(kept) < PROMPTS
         expect(rows(page)).to_have_count(len(kept))
@@ -171,6 +171,17 @@ def test_a_hunt_from_start_over_pause_to_a_run_on_the_stage(visit, server, probl
         page.reload()
         expect(state(page)).to_contain_text("paused")
         expect(rows(page)).to_have_count(len(kept))
+        page.locator("#lr-hunt").get_by_role("button", name="Go on").click()
+
+        # Its process is killed: it says so, shows its last lines, and goes on.
+        s.until(page, lambda: len(read_results(folder)) > len(kept))
+        (lock,) = (server.runs / "jobs").glob("*hunt*/lock")
+        kill_job(lock)
+        expect(state(page)).to_contain_text("its process is gone")
+        expect(page.locator("#lr-hunt .lr-note").first).to_contain_text("Nothing finished is lost")
+        log = page.locator("#lr-hunt .lr-hunt-log")
+        expect(log).to_be_visible()
+        expect(log).to_contain_text(f" of {PROMPTS}")
         page.locator("#lr-hunt").get_by_role("button", name="Go on").click()
         expect(state(page)).to_contain_text("done")
         expect(rows(page)).to_have_count(PROMPTS)
@@ -229,14 +240,14 @@ def _open_on_the_stage(page, folder):
     s.wait_for_stage(page, f"p.run_id === {json.dumps(name)}")
 
 
-def test_a_hunt_whose_process_is_killed_says_so_and_the_rescues_are_audited_as_a_job(visit, server):
+def test_an_audit_of_a_hunt_whose_process_is_killed_says_so_and_goes_on(visit, server):
     """Goes on with the hunt of the test before: its runs are what is audited."""
     with visit(server, mode="hunt") as visitor:
         page = visitor.page
         expect(rows(page)).to_have_count(PROMPTS)
         page.get_by_role("button", name="Audit the rescues of this hunt").click()
         expect(state(page)).to_contain_text("Audit: running")
-        expect(page.locator("#lr-hunt .lr-hunt-stage")).to_contain_text(re.compile("Run 1 of"))
+        expect(page.locator("#lr-hunt .lr-hunt-stage")).to_contain_text(re.compile(r"Run \d+ of"))
         locks = sorted((server.runs / "jobs").glob("*audit*/lock"))
         kill_job(locks[-1])
         expect(state(page)).to_contain_text("its process is gone")
@@ -280,14 +291,15 @@ def test_the_audit_of_the_run_on_the_stage(visit, server):
         s.sampling(page, 3, 24)
         s.write(page, "What is 3847 × 8296?", "31914712")
         s.sample(page)
-        expect(page.locator("#lr-audit")).to_contain_text("Once continuations of revised points are there")
-        s.number(page, "Steps K", 3)
-        s.number(page, "Continuations n", 2)
+        audit = page.locator("#lr-audit")
+        expect(audit.get_by_text("Once continuations of revised points are there")).to_be_visible()
+        s.number(page, "Steps K", 12)
+        s.number(page, "Continuations n", 8)
         s.player(page, "toggle").click()
-        s.wait_for_stage(page, "p.status === 'completed' && p.steps.length === 3")
+        s.wait_for_stage(page, "p.status === 'completed' && p.steps.length === 12")
         s.rest(page)
         page.locator("#lr-continue").click()
-        button = page.locator("#lr-audit").get_by_role("button", name=re.compile("run all 8 controls"))
+        button = audit.get_by_role("button", name=re.compile("run all 8 controls"))
         expect(button).to_be_visible()
         s.rest(page)
         assert found_by_axe(page, "#lr-section-audit") == []
@@ -296,14 +308,16 @@ def test_the_audit_of_the_run_on_the_stage(visit, server):
         expect(page.locator("#lr-audit tr[data-arm=fresh] .lr-aud-count")).to_contain_text(
             re.compile(r"\d+ of \d+ right")
         )
-        page.locator("#lr-audit").get_by_role("button", name="Cancel").click()
+        # Only where it is shown: an audit may be over by now.
+        cancel = audit.get_by_role("button", name="Cancel", include_hidden=True)
+        cancel.evaluate("(button) => { if (!button.hidden) button.click(); }")
         s.rest(page)
         # Stopped in the middle, or so late that nothing was left to stop.
-        more = page.locator("#lr-audit").get_by_role("button", name=re.compile("missing control|Measure"))
-        complete = page.locator("#lr-audit").get_by_text("All controls were run")
+        more = audit.get_by_role("button", name=re.compile("missing control|Measure"))
+        complete = audit.get_by_text("All controls were run")
         expect(more.or_(complete).first).to_be_visible()
         if more.count():
-            expect(page.locator("#lr-audit .lr-note")).to_contain_text("finished controls are kept")
+            expect(audit.get_by_text("finished controls are kept")).to_be_visible()
             more.click()
         expect(complete).to_be_visible()
         s.rest(page)
@@ -316,6 +330,44 @@ def test_the_audit_of_the_run_on_the_stage(visit, server):
         page.wait_for_function("document.documentElement.clientWidth === 400")
         assert s.sideways(page) <= 0
         assert found_by_axe(page, "#lr-section-audit") == []
+        assert visitor.errors == []
+
+
+def test_a_success_curve_and_a_decoy_of_the_run_on_the_stage(visit, server):
+    with visit(server) as visitor:
+        page = visitor.page
+        s.wait_for_model(page)
+        s.sampling(page, 3, 24)
+        s.write(page, "What is 3847 × 8296?", "31914712")
+        s.sample(page)
+        s.number(page, "Steps K", 3)
+        s.number(page, "Continuations n", 2)
+        s.player(page, "toggle").click()
+        run = s.wait_for_stage(page, "p.status === 'completed' && p.steps.length === 3")["run_id"]
+        s.rest(page)
+        curve = page.locator("#lr-success")
+        curve.get_by_role("button", name="Sample a success curve").click()
+        expect(curve.get_by_role("button", name="Sample the curve anew")).to_be_visible()
+        s.rest(page)
+        points = curve.locator(".lr-suc-point")
+        expect(points).to_have_count(4)
+        for step in range(4):
+            expect(points.nth(step)).to_have_attribute("aria-label", re.compile(rf"^Step {step}\b.*: \d of 2 correct"))
+        points.nth(1).click()
+        s.wait_for_stage(page, "j === 1")
+        s.player(page, "last").click()
+        s.wait_for_stage(page, "j === 3")
+
+        page.get_by_label("Decoy: a wrong answer").fill("17")
+        s.press(page, page.locator("#lr-decoy"))
+        decoy = page.locator("#lr-audit tr[data-arm=decoy] .lr-aud-count")
+        expect(decoy).to_contain_text(re.compile(r"\d of 2 reach it"))
+        s.rest(page)
+        trace, _ = load_run(server.runs / run)
+        assert [(control.kind, control.target, len(control.continuations)) for control in trace.controls] == [
+            ("decoy", "17", 2)
+        ]
+        assert {item.step for item in trace.after} == {0, 1, 2, 3}
         assert visitor.errors == []
 
 
@@ -359,3 +411,5 @@ def test_a_public_page_starts_no_hunt_and_keeps_the_command_in_sight(visit, tmp_
         expect(start).to_have_attribute("aria-disabled", "true")
         start.click(force=True)
         expect(form.locator(".lr-hf-code")).to_be_visible()
+        for kind in ("hunts", "jobs"):
+            assert list((server.runs / kind).glob("*")) == []

@@ -137,7 +137,10 @@ def test_a_run_that_is_taken_up_stays_at_the_readers_step(visit, server):
         continue_(page, f"Continued from step 2 of {STEPS}")
         s.wait_for_stage(page, f"p.run_id !== {json.dumps(run)} && j === 2")
         assert page.evaluate(f"({s.STAGE}).stage.selected") == 3
-        continue_(page, f"Continued from step 2 of {STEPS}")
+        # Once more from there; how many says which time it was.
+        s.number(page, "Continuations n", 3)
+        continue_(page, "of 3 correct")
+        expect(page.locator("#lr-compare")).to_contain_text(f"Continued from step 2 of {STEPS}")
         assert visitor.errors == []
 
 
@@ -215,6 +218,7 @@ def test_every_view_hears_of_another_model(visit, server, tmp_path_factory):
 
 @pytest.mark.parametrize(("mode", "field"), [("hunt", "Random seed"), ("train", "Updates")])
 def test_the_form_takes_the_plan_of_what_stands_in_it(visit, server, mode, field):
+    option = field.split()[-1].lower()
     with visit(server, mode=mode) as visitor:
         page = visitor.page
         form = page.locator(f"#lr-{mode}-form")
@@ -224,9 +228,12 @@ def test_the_form_takes_the_plan_of_what_stands_in_it(visit, server, mode, field
             form.get_by_label(field, exact=True).fill("17")
         with held.answered():
             form.get_by_label(field, exact=True).fill("23")
-        expect(form.locator(".lr-hf-code")).to_contain_text("23")
+        command = form.locator(".lr-hf-code")
+        expect(command).to_contain_text(f"--{option} 23")
         held.let_go()
-        expect(form.locator(".lr-hf-code")).to_contain_text("23")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert f"--{option} 23" in command.text_content()
+        assert f"--{option} 17" not in command.text_content()
         # It was closed and comes up again: what could be started then is looked at anew.
         form.locator("summary").first.click()
         with held.answered():

@@ -54,11 +54,13 @@ def server(tmp_path_factory, tiny_folder):
 def stranger(chromium, server):
     """Somebody who has never been here: no mode is chosen yet."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(PATIENCE_MS)
-    visitor = Visitor(context.new_page()).watch()
-    visitor.page.goto(server.url)
-    yield visitor
-    context.close()
+    try:
+        context.set_default_timeout(PATIENCE_MS)
+        visitor = Visitor(context.new_page()).watch()
+        visitor.page.goto(server.url)
+        yield visitor
+    finally:
+        context.close()
 
 
 def test_recorded_runs_come_first_then_the_model_and_what_is_allowed(chromium, server):

@@ -64,6 +64,10 @@ def narrow(page):
     assert s.sideways(page) <= 0
 
 
+def updates(metrics):
+    return len(read_lines(metrics)) if metrics.exists() else 0
+
+
 def fill(page, **values):
     for label, value in values.items():
         form(page).get_by_label(label.replace("_", " "), exact=True).fill(str(value))
@@ -84,7 +88,7 @@ def test_the_fourth_mode_says_what_a_training_would_be_and_is_operable_by_keyboa
             re.compile(r"\d+ of \d+ verified texts, of 3 problems")
         )
         expect(form(page).locator(".lr-hf-code")).to_contain_text("-m explorer train sft --out")
-        expect(page.locator("#lr-train")).to_contain_text("No training yet")
+        expect(page.locator("#lr-train").get_by_text("No training yet")).to_be_visible()
         page.get_by_text(re.compile("^See ")).click()
         expect(form(page).locator(".lr-tf-sample")).to_contain_text("Rescued: What is")
         assert found_by_axe(page, "#lr-section-train") == []
@@ -148,12 +152,13 @@ def test_a_training_from_start_over_stop_and_kill_to_the_loaded_model(visit, ser
         settled(page)
         form(page).get_by_label("Name", exact=True).press("Enter")  # the keyboard starts it too
         expect(state(page)).to_contain_text("running")
-        chart = page.locator("#lr-train-curves .lr-tc[aria-label^='Loss']")
-        expect(chart).to_be_visible()
+        metrics = server.runs / "trainings" / "mine" / "metrics.jsonl"
+        s.until(page, lambda: updates(metrics))  # on the disk: the page looks once a second
         button(page, "Stop").click()
         expect(state(page)).to_contain_text("stopped")
-        folder = server.runs / "trainings" / "mine"
-        kept = len(read_lines(folder / "metrics.jsonl"))
+        chart = page.locator("#lr-train-curves .lr-tc[aria-label^='Loss']")
+        expect(chart).to_be_visible()
+        kept = updates(metrics)
         assert 0 < kept < UPDATES
         assert found_by_axe(page, "#lr-section-train") == []
 
@@ -161,13 +166,15 @@ def test_a_training_from_start_over_stop_and_kill_to_the_loaded_model(visit, ser
         page.reload()
         expect(state(page)).to_contain_text("stopped")
         button(page, "Go on").click()
-        expect(page.locator("#lr-train .lr-progress")).to_contain_text(re.compile(rf"\d+ of {UPDATES} updates"))
+        s.until(page, lambda: updates(metrics) > kept)
         (lock,) = (server.runs / "jobs").glob("*train*/lock")
-        expect(state(page)).to_contain_text("running")
         kill_job(lock)
         expect(state(page)).to_contain_text("its process is gone")
         expect(page.locator("#lr-train .lr-note").first).to_contain_text("last whole checkpoint")
-        expect(page.locator("#lr-train .lr-hunt-log")).to_contain_text("Update")
+        log = page.locator("#lr-train .lr-hunt-log")
+        expect(log).to_be_visible()
+        expect(log).to_contain_text("Update")
+        expect(page.locator("#lr-train .lr-progress")).to_contain_text(re.compile(rf"\d+ of {UPDATES} updates"))
         assert found_by_axe(page, "#lr-section-train") == []
         button(page, "Go on").click()
         expect(state(page)).to_contain_text("done")

@@ -20,7 +20,7 @@ from explorer.store import zip_run
 from explorer.ui.web import FAVICON
 
 from . import screen as s
-from .conftest import serving
+from .conftest import PATIENCE_MS, serving
 
 pytestmark = pytest.mark.browser
 
@@ -75,12 +75,15 @@ def test_a_recorded_run_plays_at_once_and_says_that_it_is_recorded(visit, server
 def test_a_browser_without_idle_callbacks_shows_every_view(chromium, server):
     """Safari is one."""
     context = chromium.new_context()
-    context.add_init_script("delete window.requestIdleCallback")
-    page = context.new_page()
-    page.goto(server.url)
-    expect(page.locator("#lr-rollouts .lr-card").first).to_be_attached()
-    expect(page.locator("#lr-compare")).to_contain_text("Unrevised prefix")
-    context.close()
+    try:
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script("delete window.requestIdleCallback")
+        page = context.new_page()
+        page.goto(server.url)
+        expect(page.locator("#lr-rollouts .lr-card").first).to_be_attached()
+        expect(page.locator("#lr-compare")).to_contain_text("Unrevised prefix")
+    finally:
+        context.close()
 
 
 def test_every_recorded_run_opens_from_its_card(visit, server):
@@ -231,7 +234,7 @@ def test_two_runs_side_by_side_in_lockstep(visit, server):
         a, b = (page.locator(f"#{name} .lr-s-map").bounding_box() for name in ("lr-stage", "lr-stage-b"))
         assert a["x"] + a["width"] <= b["x"], "side by side"
         assert abs(a["y"] - b["y"]) < 2
-        expect(page.locator("#lr-duel")).to_contain_text("differ")
+        expect(page.locator("#lr-duel")).to_contain_text("What differs: ")
         together = page.get_by_label("Move maps together")
         expect(together).to_be_checked()
         # Drawn by the browser: Gradio's own tick is white on white here.
@@ -274,7 +277,8 @@ def test_what_is_brought_is_to_be_seen_until_it_is_read(visit, server, tmp_path)
         uploads, asked = [], []
         page.route("**/upload?*", lambda route: uploads.append(route))
         page.route("**/run/predict*", lambda route: route.continue_() if asked is None else asked.append(route))
-        box.locator("input[type=file]").set_input_files(archive)
+        with page.expect_request("**/upload?*"):
+            box.locator("input[type=file]").set_input_files(archive)
         expect(box).to_contain_text("Uploading")
         expect(box).to_contain_text("large-run.zip")
         expect(box).to_be_visible()

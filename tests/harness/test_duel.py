@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.chromium import launched
+from tests.chromium import PATIENCE_MS, launched
 
 from . import serve
 
@@ -37,13 +37,14 @@ def opened(address, chromium):
 
     def open_duel(query="", width=1440):
         page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
         pages.append(page)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/duel?{query}")
         ready = "s => window.lrReady && lrStages()[s].timings.frames > 0 && lrStages()[s].stage.map.grid"
-        page.wait_for_function(ready, arg="a", timeout=60_000)
+        page.wait_for_function(ready, arg="a")
         if "off" not in query:
-            page.wait_for_function(ready, arg="b", timeout=60_000)
+            page.wait_for_function(ready, arg="b")
         # Until fonts and token names have come, the background is drawn again by itself.
         page.wait_for_function("lrStages().a.stage.tokens")
         page.evaluate("() => document.fonts.ready")

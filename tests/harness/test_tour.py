@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.chromium import launched
+from tests.chromium import PATIENCE_MS, launched
 
 from . import serve
 
@@ -42,6 +42,7 @@ def opened(address, chromium):
     def open_page(query="", size=WIDE, motion="reduce"):
         context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion=motion)
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/tour?{query}")
@@ -186,7 +187,7 @@ def test_one_step_is_played_and_then_all_of_them(opened):
     ask(page, 7)
     # The pace is the tour's while it plays; the reader's own comes back, and what is left unplayed stops.
     assert page.evaluate(f"{STAGE}.stage.speed") > 1
-    page.wait_for_function(f"{STAGE}.point() === 10", timeout=15_000)
+    page.wait_for_function(f"{STAGE}.point() === 10")
     assert page.evaluate("lrMoves") == [[j, j + 1] for j in range(1, 10)]
     ask(page, 8)
     assert page.evaluate(f"{STAGE}.stage.speed") == 1
@@ -235,7 +236,7 @@ def test_shares_that_round_alike_are_told_apart(opened):
 def test_a_long_run_is_played_to_its_end_in_seconds(opened):
     page = opened("M=6&K=40", motion="no-preference")
     ask(page, 7)
-    page.wait_for_function(f"{STAGE}.point() === 40", timeout=25_000)
+    page.wait_for_function(f"{STAGE}.point() === 40")
 
 
 def test_dots_jump(opened):

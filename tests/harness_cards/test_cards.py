@@ -11,7 +11,7 @@ import pytest
 
 from explorer.statistics import wilson_interval
 from explorer.views.success import percent, spread
-from tests.chromium import launched
+from tests.chromium import PATIENCE_MS, launched
 
 from . import payloads as p
 
@@ -46,6 +46,7 @@ def opened(harness, chromium):
 
     def open_view(view, value, width=1440):
         page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
         pages.append(page)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{harness}?view={view}")

@@ -15,7 +15,7 @@ import pytest
 from explorer.records import Start
 from explorer.views.success import curve_steps, success_payload
 from explorer.views.watch import watch_payload
-from tests.chromium import launched
+from tests.chromium import PATIENCE_MS, launched
 
 from . import traces as t
 
@@ -58,6 +58,7 @@ def opened(harness, chromium):
     def open_view(view, value, width=1440, query="", permissions=()):
         context = chromium.new_context(viewport={"width": width, "height": 900}, permissions=list(permissions))
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{harness}?view={view}{query}")
