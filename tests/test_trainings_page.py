@@ -326,16 +326,20 @@ def test_a_training_from_start_over_stop_and_kill_to_its_model(trainings, values
     folder = trainings.root / name
     # While the app's own model is not there, nobody knows which copy it will be: the parent has a name of its own.
     assert trainings.after.pair(name) == (str(folder / "model"), "wheel")
-    assert trainings.look(name, "", "wheel")[0]["after"]["loaded"] == "parent"
+    after = trainings.look(name, "", "wheel")[0]["after"]
+    assert (after["loading"], after["loaded"]) == ("parent", ""), "asked for is not there"
     info = read_config(folder).model
     here = SimpleNamespace(model=SimpleNamespace(info=info), state="ready", message="", progress=1.0)
     monkeypatch.setattr(trainings.host, "loading", lambda name: here)
     assert trainings.after.pair(name) == (str(folder / "model"), "default"), "once it is, by the app's name for it"
     assert trainings.look(name, "", "default")[0]["after"]["loaded"] == "parent"
+    assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == "trained"
+    here.state = "failed"
+    assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == ""
     monkeypatch.undo()
     assert trainings.after.parent_of(str(folder / "model")) == recorded_runs()[0].trace.model.id
     assert trainings.after.parent_of("default") == ""
-    assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loaded"] == "trained"
+    assert trainings.look(name, "", str(folder / "model"))[0]["after"]["loading"] == "trained"
     assert "already" in trainings.plan({**values, "name": name}, "default")["blocked"]
     _evaluated(trainings, name)
 

@@ -443,14 +443,17 @@ def test_continuing_is_from_the_step_on_screen(work, session):
 
 @pytest.mark.parametrize("verb", ["after", "curve"])
 @pytest.mark.parametrize("other", [{}, {"seed": 9}])
-def test_continuing_again_and_cancelling_at_once_loses_nothing(work, session, told, verb, other):
+def test_continuing_again_and_cancelling_at_once_loses_nothing(work, session, told, monkeypatch, verb, other):
     before, shown = session.run.trace(), (session.run_id, session.after_point, session.after_sampling)
     session.point = 3
-    screens = work.guarded(session, verb, getattr(work, verb)(session, SAMPLING.model_copy(update=other)))
-    last = Screen()
-    for screen in screens:
-        session.stop.set()
-        last = merged(last, screen)
+    draw = session.run.continue_from
+
+    def cancelled_at_once(*args, **kwargs):
+        session.stop.set()  # before the first token, however late this thread is
+        yield from draw(*args, **kwargs)
+
+    monkeypatch.setattr(session.run, "continue_from", cancelled_at_once)
+    last = act(work, session, verb, getattr(work, verb)(session, SAMPLING.model_copy(update=other)))
     assert last.notice["text"].startswith("Stopped: what was continued before stands")
     assert (session.run_id, session.after_point, session.after_sampling) == shown
     assert session.run.trace().after == before.after == load_run(session.folder)[0].after

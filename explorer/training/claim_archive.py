@@ -27,7 +27,7 @@ from explorer.files import write_atomic
 from explorer.hunt import HUNT_FILE, read_config, read_results
 from explorer.records import ModelInfo, Record
 from explorer.store import TRACE_FILE, find_runs
-from explorer.training.evaluate import EVALUATION_FILE, Evaluation, unrelated_set
+from explorer.training.evaluate import EVALUATION_FILE, SPACED, Evaluation, unrelated_set
 
 REPORT_FILE, HUNT_ARCHIVE = "claim.json", "hunt.tar.xz"
 # In a comparison that goes on with a report: what each training had that was not run here.
@@ -125,7 +125,7 @@ def take(
     for name, kept in published.settings.model_dump().items():
         if kept != (value := getattr(settings, name)):
             raise UserError(f"That report has {name.replace('_', ' ')} {kept:g}, not {value:g}: ask for the same.")
-    if published.base.unrelated_set != unrelated_set():
+    if published.base.unrelated_set.removesuffix(SPACED) != unrelated_set():
         raise UserError("That report asked other unrelated questions than this version does: begin a comparison anew.")
     staging = out.with_name(f".{out.name}.taking")
     shutil.rmtree(staging, ignore_errors=True)

@@ -39,6 +39,7 @@ from explorer.training.folder import trained_questions, training_of
 
 EVALUATION_FILE = "evaluation.json"
 UNRELATED = Path(__file__).resolve().parents[2] / "assets" / "unrelated.jsonl"
+SPACED = "-spaced"
 DRAWS = 10_000
 BOOTSTRAP_CELLS = 4_000_000
 
@@ -238,7 +239,7 @@ def evaluate(
     if other is not None:
         if other.sampling != sampling:
             raise UserError("That evaluation was sampled otherwise: evaluate both with the same settings.")
-        if not same_problems({problem.id: problem.question for problem in found}, other):
+        if not _same({problem.id: problem.question for problem in found}, other):
             raise UserError("That evaluation is of different problems: evaluate both on the same set.")
     rank, world, local = share()
     settings = read_settings(**{**model, "device": own_device(model["device"], local, world)})
@@ -262,7 +263,8 @@ def evaluate(
     if world > 1 and len(results) < len(found):  # another process is not done yet; the last one counts
         return [], {}
     tell("Unrelated questions", None)
-    evaluation = apart_from_training(count(out, found, config, unrelated(language_model)), settings.model)
+    counts = count(out, found, config, unrelated(language_model), unrelated_set(language_model.gap))
+    evaluation = apart_from_training(counts, settings.model)
     if other is not None:
         evaluation = evaluation.model_copy(update={"against": against_other(evaluation, other)})
     plain = evaluation.model_dump(mode="json")
@@ -270,14 +272,19 @@ def evaluate(
     return words(evaluation), plain
 
 
-def same_problems(questions: Mapping[str, str], other: Evaluation) -> set[str]:
+def same_problems(mine: Evaluation, other: Evaluation) -> set[str]:
     """Ids of the problems that both have with one question; an evaluation that kept no questions is trusted."""
-    return {one for one in questions.keys() & other.correct if other.questions.get(one) in (None, questions[one])}
+    return _same({problem: mine.questions.get(problem) for problem in mine.correct}, other)
+
+
+def _same(mine: Mapping[str, str | None], other: Evaluation) -> set[str]:
+    both = {one: (mine[one], other.questions.get(one)) for one in mine.keys() & other.correct}
+    return {one for one, asked in both.items() if None in asked or asked[0] == asked[1]}
 
 
 def against_other(mine: Evaluation, other: Evaluation) -> Comparison:
     """One evaluation against another. Raises `UserError` where no problem is in both."""
-    alike = same_problems(mine.questions, other)
+    alike = same_problems(mine, other)
     part = {problem: correct for problem, correct in mine.correct.items() if problem in alike}
     return compare(part, other.correct, mine.sampling.n, other.model.id).model_copy(
         update={
@@ -311,8 +318,10 @@ def unrelated_difference(mine: Evaluation, other: Evaluation) -> Value | None:
     return bootstrap([a - b for a, b in zip(*pairs, strict=True)])
 
 
-def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[float]) -> Evaluation:
-    """Count what lies in an evaluation's folder; `losses` are those of unrelated answers."""
+def count(
+    out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[float], asked: str | None = None
+) -> Evaluation:
+    """Count what lies in an evaluation's folder; `losses` are those of unrelated answers, and `asked` names these."""
     results = of_problems(read_results(out), problems)
     judged = [results[problem.id] for problem in problems if results[problem.id].before.n]
     n = config.sampling.n
@@ -333,7 +342,7 @@ def count(out: Path, problems: Sequence, config: HuntConfig, losses: Sequence[fl
         cut_off=pooled([one.cut_off for one in texts], each),
         unrelated=bootstrap(losses) if losses else None,
         unrelated_each=tuple(losses),
-        unrelated_set=unrelated_set(),
+        unrelated_set=unrelated_set() if asked is None else asked,
         passed_over=len(problems) - len(judged),
     )
 
@@ -361,9 +370,10 @@ def unrelated(model: LanguageModel) -> list[float]:
     return losses
 
 
-def unrelated_set() -> str:
-    """A short name for the unrelated questions, so that no two evaluations of different ones are compared."""
-    return hashlib.sha256(UNRELATED.read_bytes()).hexdigest()[:16]
+def unrelated_set(gap: str = "") -> str:
+    """A short name for the unrelated questions, so that no two evaluations of different ones are compared, nor of
+    answers that were said with and without a space (`LanguageModel.gap`; before 2026-11-26 none was)."""
+    return hashlib.sha256(UNRELATED.read_bytes()).hexdigest()[:16] + (SPACED if gap else "")
 
 
 def read_evaluation(folder: Path) -> Evaluation:

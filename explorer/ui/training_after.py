@@ -33,6 +33,7 @@ from explorer.training.evaluate import (
     nats,
     points,
     read_evaluation,
+    same_problems,
     unrelated_difference,
 )
 from explorer.ui.models import ModelHost
@@ -251,7 +252,7 @@ def _seen(trained_on: frozenset[str] | None) -> str:
 def comparison(parent: Evaluation, trained: Evaluation, trained_on: frozenset[str] | None) -> str:
     """The trained model against its parent, a line for each measure; pass@1 over the problems never trained on."""
     before, after = _apart(parent, trained_on)[0], _apart(trained, trained_on)[0]
-    both = before.keys() & after.keys()
+    both = before.keys() & after.keys() & same_problems(trained, parent)
     if parent.sampling != trained.sampling:
         return ""
     lines = []

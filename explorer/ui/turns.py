@@ -67,11 +67,10 @@ class Turns:
         Gradio closes the generator when the page is closed: the work is then told to stop, and ends by saving like any
             stopped work.
         """
-        if not self._begins(session, name, choice):
-            if choice is not None and self.outdated(session, name, choice):
-                return
-            if session.running is None or (choice is None and name == session.running):
-                return  # for a run that is not shown any more; pressed twice
+        begun = self._begins(session, name, choice)
+        if begun is None:
+            return
+        if not begun:
             text = "Something is still running for this page: cancel it or wait until it is done."
             yield Screen(notice=info(text), **self._unmoved(session))
             return
@@ -118,8 +117,9 @@ class Turns:
                 else:
                     yield screen
 
-    def _begins(self, session: Session, name: str, choice: int | None) -> bool:
-        """Whether an action begins now, which then is what runs for its session."""
+    def _begins(self, session: Session, name: str, choice: int | None) -> bool | None:
+        """Whether an action begins now, which then is what runs for its session; None where nobody waits for it any
+        more: superseded, of a run that is not shown any more, or begun by an earlier press."""
         with self._turns:
             if choice is not None:
                 turn = "rival_turn" if name == "against" else "choice_turn"
@@ -138,12 +138,14 @@ class Turns:
                     session.waiting.remove(choice)
                     self._turns.notify_all()
                 if self.outdated(session, name, choice):
-                    return False
+                    return None
             elif session.running in LAID:
                 shown = session.nonce
                 self._turns.wait_for(lambda: session.running not in CHOICES and not session.waiting, PRESS_S)
                 if session.nonce != shown:  # a run that was opened meanwhile is not the one that it was pressed for
-                    return False
+                    return None
+            if choice is None and session.running == name:
+                return None
             if session.running:
                 return False
             session.running = name
