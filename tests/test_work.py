@@ -192,6 +192,27 @@ def test_a_page_that_leaves_stops_its_work_and_the_run_is_saved(work, session):
     assert len(load_run(session.folder)[0].steps) < 200
 
 
+def test_a_page_that_is_reloaded_in_the_middle_finds_the_steps_taken_so_far(work):
+    sessions = Sessions("default", put_away=work.put_away)
+    page = sessions.of("page")
+    act(work, page, "s", work.sample(page, PROBLEM, SAMPLING, CONFIG))
+    assert sessions.holding(page.run_id) is page
+    assert sessions.holding("another") is None
+    screens = work.guarded(page, "play", work.revise(page, CONFIG.model_copy(update={"steps": 200}), one=False))
+    for screen in screens:
+        if screen.stage is not SAME and len(screen.stage["steps"]) >= 2:
+            break
+    assert load_run(page.folder)[0].steps == (), "they are saved at the end"
+    work.save_now(page)
+    kept = load_run(page.folder)[0]
+    assert 2 <= len(kept.steps) <= 200
+    assert kept.status is RunStatus.CANCELLED or len(kept.steps) == 200
+    page.stop.set()
+    for _ in screens:
+        pass
+    assert load_run(page.folder)[0].steps[: len(kept.steps)] == kept.steps
+
+
 def test_two_actions_of_one_page_do_not_mix(work, session):
     act(work, session, "s", work.sample(session, PROBLEM, SAMPLING, CONFIG))
     first = work.guarded(session, "play", work.revise(session, CONFIG, one=False))

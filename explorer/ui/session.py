@@ -136,6 +136,11 @@ class Sessions:
             session.touched, session.left = now, None
             return session
 
+    def holding(self, run_id: str) -> Session | None:
+        """The session that has a run in memory, if any: what it took since it was last saved is nowhere else."""
+        with self._lock:
+            return next((s for s in self._sessions.values() if s.run is not None and s.run_id == run_id), None)
+
     def fresh(self) -> Session:
         """A session of nobody, as every page begins."""
         session = Session("", self._default_model)

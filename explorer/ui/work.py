@@ -190,6 +190,12 @@ class Work(Turns):
             raise
         yield Screen(**views, settings=session.opened.trace, notice=None, ending=None, busy="")
 
+    def save_now(self, session: Session) -> None:
+        """Bring the copy on disk of a session's run up to the step it is at: a page that was reloaded in the middle
+        asks for it while the one before it still ends."""
+        with contextlib.suppress(UserError, OSError):  # then what is on disk is shown
+            self._between(lambda: session.run is not None and session.run.before and self._saved(session))
+
     def bring(self, session: Session, files: Sequence[Path]) -> Iterator[Screen]:
         """Show a run that somebody brought as a zip or as its files; it is kept in the folder of runs."""
         self.limits.check_runs(session.begun)

@@ -75,6 +75,9 @@ def events(page: Page, demo: gr.Blocks) -> None:
         session, run_id = page.session(request), str(request.query_params.get("run", ""))
         if not run_id or run_id == session.shown_id:
             return page.draw(Screen(), "watch")
+        holding = page.sessions.holding(run_id)
+        if holding is not None:
+            page.work.save_now(holding)
         updates = page.once("watch", "open", session, lambda: page.work.open(session, run_id), on_model=False)
         if session.shown_id != run_id:
             session.nonce += 1  # the views wait for what the address asks for: this is what they get instead
