@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from fractions import Fraction
 
 MAX_ANSWER_CHARS = 2_000  # longer "answers" are runaway text, and parsers choke on them
 
@@ -26,17 +27,19 @@ _DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi"
 _NUMBER = re.compile(_DIGITS)
 # Several values that are one answer: (3, 4), [1, 2], {1, 2}, 2:3. "(1,234)" is one number.
-_ELEMENT = (
-    r"\s{0,2}[-+−–]?(?:(?:\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})(?:/\d{1,9}|\\?%)?|\\[dt]?frac\{\d{1,9}\}\{\d{1,9}\}"
-    r"|\d{0,9}(?:\\sqrt\{\d{1,9}\}|\\pi|π)(?:/\d{1,9})?|\\infty|∞|[A-Za-z](?![A-Za-z]))\s{0,2}"
+_VALUE = (
+    r"(?:(?:\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})(?:/\d{1,9}|\\?%)?|\\[dt]?frac\{\d{1,9}\}\{\d{1,9}\}"
+    r"|\d{0,9}(?:\\sqrt\{\d{1,9}\}|\\pi|π)(?:/\d{1,9})?|\\infty|∞)"
 )
+_NUMERIC = rf"\s{{0,2}}[-+−–]?{_VALUE}\s{{0,2}}"
+_ELEMENT = rf"\s{{0,2}}[-+−–]?(?:{_VALUE}|[A-Za-z](?![A-Za-z]))\s{{0,2}}"
 _THOUSAND = r"\d{1,3}(?:,\d{3})+(?![\d,.])"
 _VALUES = rf"(?:{_ELEMENT},){{1,9}}{_ELEMENT}"
 _TUPLE = (
     rf"(?:(?<![\w\\])|(?<=\\left))[(\[](?!\s?{_THOUSAND}\s?[)\]]){_VALUES}(?:\\right)?[)\]]"
     rf"|\\\{{(?!\s?{_THOUSAND}\s?\\){_VALUES}\\\}}"
 )
-_RATIO = r"(?<![\d:.,])\d{1,9}(?:(?: : |:)\d{1,9}){1,3}(?![\d:]|[.,]\d|\s?[+*/×·÷^]|\s[-−–]\s?\d)"
+_RATIO = r"(?<![A-Za-z\d:.,])\d{1,9}(?:(?: : |:)\d{1,9}){1,3}(?![\d:]|[.,]\d|\s?[+*/×·÷^]|\s[-−–]\s?\d)"
 # One token of a mathematical expression; what it does not match (words, sentence marks) ends the expression.
 _TOKEN = re.compile(
     rf"""(?P<values>{_TUPLE}|{_RATIO.replace(" ", "[ ]")})
@@ -64,10 +67,11 @@ _NUMERALS_ONLY = re.compile(
 )
 _BINARY = re.compile(r"(?<=[\d)}%])\s{0,4}(?:[-+−–×·÷∗*/x]|\\times|\\cdot|\\div)")
 _ONE_OF_VALUES = re.compile(f"{_TUPLE}|{_RATIO}")
-# Values without brackets, which only a statement's end tells from clauses: "1, 2 and 3."
+# Values without brackets, which only a statement's end tells from clauses: "1, 2 and 3." A lone letter is none of them:
+# "C, 12" is a choice and what it stands for.
 _AND = re.compile(r"(?:,\s?|\s)and\s")
 _LISTED = re.compile(
-    rf"\$?(?P<values>(?=[^.\n]{{0,80}}\d){_VALUES}(?:,?\s?\band{_ELEMENT})?)"
+    rf"\$?(?P<values>(?=[^.\n]{{0,80}}\d)(?:{_NUMERIC},){{1,9}}{_NUMERIC}(?:,?\s?\band{_NUMERIC})?)"
     r"(?=\$?(?:[.!?](?:\s|$)|\s{0,20}$|[ ]{0,20}\n))"
 )
 # A unit raised to a power, or a rate: its exponent is no exponent of the number before it.
@@ -129,6 +133,7 @@ _OF_UNITS = re.compile(rf"{_UNITS}{{0,3}}\s*\bof\b{_OWNER}\s*")
 _AND_UNITS = re.compile(rf"{_UNITS}{{1,3}}(?:\s+and)?\s*")
 _NOR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bn?or\b\s*", re.IGNORECASE)
 _OR = re.compile(rf"{_UNITS}{{0,3}}\s*,?\s*\bor\b\s*(?:{_LEAD_IN.pattern})?", re.IGNORECASE)
+_IMPLIES = re.compile(r"→|⇒|=+>|(?<=-)>|\\(?:implies|Rightarrow|to)(?![A-Za-z])")
 _EQUATES = re.compile(r"(?!.*[<>]).*(?:[=≈≡]|approx|simeq|equiv)")
 # A percentage or a fraction: "of" behind it means times.
 _PART = re.compile(r"(?:%|percent|/\s?\d+|\\[dt]?frac\s?\{[^{}]*\}\s?\{[^{}]*\})(?:\s|\$|\\[)\]])*$")
@@ -198,7 +203,8 @@ def to_latex(answer: str, *, only_one: bool) -> str | None:
     if re.search(r"=", bare):
         bare = bare.rsplit("=", 1)[1].strip()
     unit = _RAISED_UNIT_AT_END.search(bare)
-    if unit and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", bare[: unit.start()]):
+    in_m = only_one and unit and unit.group().startswith("m^")  # a gold 3m^2, without a space, is algebra
+    if unit and not in_m and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", bare[: unit.start()]):
         bare = bare[: unit.start()]  # "24 m^2"; but "2m + 24 m^2" is a sum in m
     number = re.fullmatch(
         rf"([-+]?)\s*({_DIGITS})\s*(\\%)?\s*[mgshLlkKCF]?", bare
@@ -263,8 +269,9 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
         if lead:
             begin = lead.end()
         listed = _LISTED.match(plain, begin)
-        if listed and not _DENIED.search(plain, max(0, begin - 60), begin):
-            start, values = listed.start("values"), listed["values"].rstrip()
+        if listed and not _DENIED.search(plain, max(0, begin - 60), begin) and not _is_one_value(listed["values"]):
+            values = listed["values"].strip()
+            start = plain.index(values, listed.start("values"))
             return AnswerSpan(values, start, start + len(values), "stated")
         sentence = _SENTENCE_END.search(plain, begin, window_end)
         end = sentence.start() if sentence else window_end
@@ -282,11 +289,25 @@ def _stated(plain: str, candidates: list[AnswerSpan]) -> AnswerSpan | None:
                 chosen = chain[-1]
                 break
         start = chosen.start
-        sign = None if match.group() == "####" or connector.group()[0] in ":=" else _SIGN.match(plain, begin)
+        dashed = match.group() == "####" or re.search("[:=]", connector.group())  # "is: - 3" is an item
+        sign = None if dashed else _SIGN.match(plain, begin)
         if sign and not plain[sign.end() : start].strip("$€£¥"):
             start = sign.start(1)  # "is - 3": no dash, as it is behind a verb
         return AnswerSpan(plain[start : chosen.end], start, chosen.end, "stated")
     return None
+
+
+def _is_one_value(listed: str) -> bool:
+    """Whether a list only writes one value in several ways: "1/2, 0.5", or "1/3, 33%"."""
+    texts = {text.strip() for text in re.split(r",|\band\b", listed)} - {""}
+    if 0 < sum(text.endswith("%") for text in texts) < len(texts):
+        return True
+    plain = (re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text) for text in texts)
+    try:
+        values = {Fraction(re.sub("[−–]", "-", text).rstrip("\\%")) for text in plain}
+    except (ValueError, ZeroDivisionError):
+        return False
+    return len(texts) > 1 and len(values) == 1
 
 
 def _values(plain: str, begin: int, end: int) -> list[tuple[int, int]]:
@@ -324,7 +345,8 @@ def _goes_on(gap: str, tokens: list[re.Match[str]]) -> bool:
 def _candidates(plain: str) -> list[AnswerSpan]:
     """All expressions that could be an answer, in order: every side of every relation that is not a sum left undone.
 
-    Nothing that is denied counts, "not 12 or 13": neither does what equals it, "not 5 + 7 = 12".
+    Nothing that is denied counts, "not 12 or 13": neither does what equals it, "not 5 + 7 = 12"; but what follows from
+    it does, "x ≠ 0 ⇒ x = 5".
     """
     found = []
     runs = list(_runs(plain, 0))
@@ -340,11 +362,12 @@ def _candidates(plain: str) -> list[AnswerSpan]:
         part = _OF.fullmatch(gap) and _PART.search(plain, max(tokens[0].start(), run_end - 60), run_end)
         follows_of, is_operand = is_operand, bool(part)
         pieces: list[list[re.Match[str]]] = [[]]
-        unequal = set()
+        untrue = {0} if denied else set()  # places of pieces
         for token in tokens:
             if token.lastgroup == "relation":
-                if token.group().startswith(("\\ne", "!")):
-                    unequal.add(len(pieces))
+                denied = denied and not (pieces[-1] and _IMPLIES.match(plain, token.start()))
+                if denied or token.group().startswith(("\\ne", "!")):
+                    untrue.add(len(pieces))
                 pieces.append([])
             else:
                 pieces[-1].append(token)
@@ -354,7 +377,7 @@ def _candidates(plain: str) -> list[AnswerSpan]:
                 continue
             start, end = span
             body = plain[start:end]
-            if is_left_undone(body) or (index == 0 and follows_of) or denied or disowned or index in unequal:
+            if is_left_undone(body) or (index == 0 and follows_of) or disowned or index in untrue:
                 continue
             if index == len(pieces) - 1 and (part or _UNIT_THEN_OPERATOR.match(plain, run_end, run_end + 80)):
                 continue  # "5 apples + 3 apples": the 5 is an operand

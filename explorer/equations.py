@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import isqrt
+from math import floor, isqrt
 
 from explorer.units import UNIT_OR_MARK, units_of
 
@@ -102,9 +102,10 @@ _REMAINDER = re.compile(
     re.IGNORECASE,
 )
 _ROUNDED = re.compile(r"\b(?:about|approx\w*|round\w*)")
+_MODULO = re.compile(r"[^.\n;!?]{0,60}?\bmod(?:ulo)?\b", re.IGNORECASE)
 # Of a division the remainder may be told in more words: "= 2 pens, with 2 left over".
 _LEFT_OVER = re.compile(
-    r".{0,60}?(?<!no )\bremainder\b|[^.\n;!?]{0,60}?\b(?:leftovers?|modulo|mod)\b"
+    r".{0,60}?(?<!no )(?<!without )\bremainder\b|[^.\n;!?]{0,60}?(?<!no )(?<!without )\bleftovers?\b"
     r"|[^.\n;!?]{0,60}?\b\d[^.\n;!?]{0,20}?\b(?:left|remain(?:s|ing)?|spare)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -158,7 +159,7 @@ def find_equations(text: str) -> tuple[Equation, ...]:
             continue
         rest = text[right[-1].end : right[-1].end + 90]  # a remark in brackets counts here
         divides = any(token.kind in ("divide", "frac", "digits") for token in left)
-        if _REMAINDER.match(rest) or (divides and _LEFT_OVER.match(rest)):
+        if _REMAINDER.match(rest) or (divides and _MODULO.match(rest)):
             continue
         worded = not sign.group().endswith(("=", "≈", "approx"))
         if worded and not any(tok.kind in _OPERATORS for tok in left):
@@ -168,6 +169,8 @@ def find_equations(text: str) -> tuple[Equation, ...]:
             right = right[1:-1]  # the result itself, not its box
         holds = _holds(left, right, rounded)
         if holds is None or (not holds and _may_convert(text_plain, sign, left, right)):
+            continue
+        if not holds and divides and _drops_fraction(left, right) and _LEFT_OVER.match(rest):
             continue
         found.append(
             Equation(
@@ -199,7 +202,7 @@ def _tokens(text: str, start: int, end: int) -> list[_Tok]:
     """The tokens of text[start:end]; units become `unit`, anything that can't be part of arithmetic `break`."""
     tokens: list[_Tok] = []
     position = start
-    named = False  # "the sum of 3 and", "add 3 to"
+    named = operand = False  # "the sum of 3 and", "add 3 to"; but "the sum of all comes to" joins nothing
     while position < end:
         match = _TOKEN.match(text, position, end)
         kind, word = match.lastgroup, match.group()
@@ -210,14 +213,16 @@ def _tokens(text: str, start: int, end: int) -> list[_Tok]:
             if _is_work(text, match, behind) or (behind == "void" and word.lower() in ("the", "a", "an")):
                 kind = "void"
             elif word.lower() in _BREAKS or (word.lower() in _ENDS and text[position - 1 : position] == "\\"):
-                joins = named and word.lower() in ("and", "to", "from", "by", "with")
+                joins = named and operand and word.lower() in ("and", "to", "from", "by", "with")
                 kind, named = "void" if joins else "break", joins
             elif after_number and lone and word in "xyznabkpqw":
                 kind = "break"  # 2x: a variable
             elif lone and word.lower() not in "mghlskc":
                 kind = "break"
             else:
-                kind, named = "unit", named or word.lower() in _NAMED_WORK
+                kind = "unit"
+                if word.lower() in _NAMED_WORK:
+                    named, operand = True, False
         elif kind == "text":
             works = text.startswith("(", match.end()) or _WORKS & set(re.findall(r"[a-z]+", word.lower())[1:])
             kind = "void" if works else "unit"
@@ -235,6 +240,8 @@ def _tokens(text: str, start: int, end: int) -> list[_Tok]:
             and not text.startswith("/half", position)
         ):
             kind = "per"
+        if kind in _OPERANDS or (kind == "break" and len(word) == 1 and word.isalpha()):
+            operand = True  # a variable too
         if kind != "skip":
             tokens.append(_Tok(kind, word, position, match.end()))
         position = match.end()
@@ -344,6 +351,9 @@ def _longest_prefix(tokens: list[_Tok]) -> list[_Tok] | None:
     stops = ("break", "unit", "per", "void")
     first_break = next((i for i, token in enumerate(tokens) if token.kind in stops), len(tokens))
     stop_kind = tokens[first_break].kind if first_break < len(tokens) else None
+    if stop_kind == "void" and tokens[first_break].text.lower() == "than":
+        compared = next((token.kind for token in tokens[first_break:] if token.kind != "void"), None)
+        stop_kind = "void" if compared in _STARTS else "break"  # "2 more than 5"; "16 years older than Maya"
     if stop_kind == "void":
         return None
     tokens = tokens[: min(first_break, MAX_TOKENS)]
@@ -444,6 +454,12 @@ def _holds(left: list[_Tok], right: list[_Tok], rounded: bool) -> bool | None:
             if has_percent and times_100 and (left_value * 100 == right_value or left_value == right_value * 100):
                 return True
     return verdict
+
+
+def _drops_fraction(left: list[_Tok], right: list[_Tok]) -> bool:
+    """Whether the right side is the left one without its fraction, as a division with a remainder leaves it."""
+    results = {value for value, _ in _values(right)}
+    return any(value.denominator != 1 and Fraction(floor(value)) in results for value, _ in _values(left))
 
 
 def _values(side: list[_Tok]) -> list[tuple[Fraction, str]]:

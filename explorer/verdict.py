@@ -241,6 +241,15 @@ def _is_one_of_several(text: str, span: AnswerSpan) -> bool:
     )
 
 
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?")
+_POWER_OF_M = re.compile(r"[\s$]{0,3}m(?:\^\{?-?\d\}?|[²³])")
+
+
+def _clock_parts(latex: str) -> list[int] | None:
+    """The parts of a time like 2:30, which is no ratio: 1:15 is another time."""
+    return [int(part) for part in latex.split(":")] if _CLOCK.fullmatch(latex) else None
+
+
 def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
     """The worker's part of `Judge.judge`, without any time limit: call it only where it may be killed."""
     from math_verify import verify
@@ -257,15 +266,31 @@ def judge_in_process(gold: str, text: str, cut_off: bool = False) -> Judgement:
         return _unjudged(shown, "The gold answer can't be read.")
     if is_left_undone(span.text) and (is_plain_integer(gold) or "/" not in span.text):
         return _unjudged(shown, f"It leaves “{shown}” without working it out.")
-    parsed = _read(span.text, only_one=False)
+    gold_latex = to_latex(gold, only_one=True) or ""
+    if re.search(r"[\d)}]m\^[^a-z]*$", gold_latex):
+        # Beside a gold 3m^2 a text's "m^3" is no unit, which it may be to others.
+        power = _POWER_OF_M.match(text, span.end)
+        if power and span.kind != "boxed":
+            shown += power.group()
+            span = AnswerSpan(span.text + power.group(), span.start, power.end(), span.kind)
+        parsed = _read(re.sub(r"[\s$]+(?=m[\^²³])", "", span.text), only_one=True)
+    else:
+        parsed = _read(span.text, only_one=False)
     if parsed is None:
         return _unjudged(shown, f"Its answer “{shown}” can't be read.")
-    several = re.search(r"[,:;]", to_latex(gold, only_one=True) or "")
+    several = re.search(r"[,:;]", gold_latex)
     if several and span.kind != "boxed" and _is_one_of_several(text, span):
         return _unjudged(shown, f"It names “{shown}” beside other values, in a way that can't be read.")
     # The order matters: verify(gold, answer) is not symmetric.
-    same = verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
+    times = [_clock_parts(gold_latex), _clock_parts(to_latex(span.text, only_one=False) or "")]
     factorial = f"{span.text}!"
+    shouted = text.startswith("!", span.end) and gold.strip() == factorial  # equal as it stands, however large
+    if shouted:
+        same, shown = True, factorial
+    elif all(times):
+        same = times[0] == times[1]
+    else:
+        same = verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
     if not same and span.kind != "boxed" and re.fullmatch(r"\d{1,2}!", text[span.start : span.end + 1]):
         # "It is 5!" may shout 5 or mean 120: it's right if either is.
         same = verify(gold_parsed, _read(factorial, only_one=False) or [], timeout_seconds=None, raise_on_error=True)

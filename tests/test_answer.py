@@ -222,6 +222,35 @@ CASES = [
     ("The answer is (1,234)", "1,234"),
     ("She has 12 (3, 9)", "12"),
     ("f(3, 4) = 7", "7"),
+    # A choice beside its value, and one value in two writings, are no lists.
+    ("The correct answer is C, 12.", "12"),
+    ("Answer: D, 42", "42"),
+    ("Answer: 42, D", "42"),
+    ("The answer is 12, A.", "12"),
+    ("Answer: 7, x.", "7"),
+    ("The answer is (3, x).", "(3, x)"),
+    ("The answer is 1/2, 50%.", "1/2"),
+    ("The answer is $\\frac{1}{2}, 0.5$.", "\\frac{1}{2}"),
+    ("The answer is 1/3, 33%.", "1/3"),
+    ("The answers are 20%, 30%.", "20%, 30%"),
+    ("The answers are 2, 2.", "2, 2"),
+    ("The answers are 1/2, 1/0.", "1/2, 1/0"),
+    ("#### 1,200", "1,200"),
+    ("The answer is $ 1,200.", "1,200"),
+    # What follows from a denial is not denied.
+    ("Since x ≠ 0 ⇒ x = 5", "5"),
+    ("Since x ≠ 0 → x = 5.", "5"),
+    ("x is not 3 => x = 5", "5"),
+    ("x is not 3 -> x = 5", "5"),
+    ("x is not 3 > 2", None),
+    ("$x \\neq 0 = 0 \\implies x = 5$", "5"),
+    ("The answer is not 3 + 4 \\Rightarrow 7 = 7, or 8", "8"),
+    ("The answer is not 5 = 2 + 3 = 5", None),
+    ("The answer is not => 5", None),
+    # Behind a colon a dash begins an item.
+    ("The answer is: - 12 apples", "12"),
+    ("Q1:12", "12"),
+    ("A1:12 apples", "12"),
 ]
 
 
@@ -316,6 +345,9 @@ def test_whole_numbers():
         (r"24 \text{ cm^2}", "24"),
         ("24 cm²", "24"),
         ("24 m^2", "24"),
+        ("24m^2", "24m^2"),
+        (r"\frac{3}{4}m²", r"\frac{3}{4}m^2"),
+        ("24cm^2", "24"),
         ("24 m/s^2", "24"),
         (r"\frac{3}{4} m^2", r"\frac{3}{4}"),
         ("24x^2", "24x^2"),
@@ -349,6 +381,7 @@ HOSTILE = [
     "5!" * 30000, "answer is 5! " * 5000, "answer is 5!" + " " * 60000 + "x", "answer is - " * 5000 + "3", "!" * 60000,
     "(1, " * 15000, "(1" + ",111" * 15000, "answer is 1" + ", 1" * 15000, "1:2" * 15000, "\\{1,2" * 9000,
     "answer is 1, 2" + " " * 60000 + "x", "1 : " * 15000,
+    "answer is 1/2, 50%. " * 4000, "≠ 0 ⇒ x " * 8000, "is not 1" + " ⇒ 1" * 15000,
     "\n \t" * 20000, "$" * 30000, "\\text{" * 10000, "1 1/" * 15000, "5 x " * 15000, "3 percent " * 8000, "é" * 30000,
     "\x00" * 1000, "\ud800", "\u202e19", "<script>19</script>", "${19}`",
 ]  # fmt: skip

@@ -157,6 +157,24 @@ CASES = [
     ("12 / 4 = 4 apples are left", ["4"]),
     ("13 - 5 = 9 remaining", ["9"]),
     ("she gets 3 + 4 = 8, and double that", ["8"]),
+    # "than" behind a result compares it, and takes part in no sum unless a number follows.
+    ("Tom is 48 - 22 = 16 years older than Maya.", ["16"]),
+    ("So she has 12 - 5 = 8 more than Bob.", ["8"]),
+    ("He pays 3 * 4 = 13 dollars more than she does", ["13"]),
+    ("He pays 3 * 4 = 13 dollars more than", ["13"]),
+    # What is left over explains a result only where a division has a remainder.
+    ("He gave away 20/4 = 6 apples, so he has 14 left.", ["6"]),
+    ("He spent 1/2 * 20 = 8 dollars and has 12 remaining.", ["8"]),
+    ("30/5 = 5 stickers. The remainder of the stickers go to Bob.", ["5"]),
+    ("17 / 5 = 4 pens with 2 left over", ["4"]),
+    ("13/4 = 3, no leftovers", ["3"]),
+    ("13/4 = 3 without leftovers", ["3"]),
+    ("13/4 = 3 without remainder", ["3"]),
+    # A named work joins only what stands behind it.
+    ("The sum of these items adds up to 18 + 18 + 16 = 4032", ["4032"]),
+    ("The total product sums to 3 * 4 = 13", ["13"]),
+    ("The total sum of money from 3 + 4 = 8", ["8"]),
+    ("Of all 5 the sum comes to 3 + 4 = 8", ["8"]),
 ]
 
 # Sound equations in words and signs that we don't follow: none may be called wrong.
@@ -173,7 +191,9 @@ NOT_FOLLOWED = [
     "double 5 + 3 = 13", "double the 5 + 3 = 13", "5 squared + 1 = 26", "25 = 5 squared", "20 + 5 = 5 squared",
     "half 80 + 3 = 43", "the square of 5 + 1 = 26", "the square root of 16 + 1 = 5", "5 more than 3 + 4 = 12",
     "5 times as many as 3 + 4 = 35", "multiply 3 by 4 + 1 = 13", "the product of 3 and 4 + 1 = 13",
-    "add 3 to 4 + 1 = 8", r"5\frac{1}{2} + 1 = 6.5", r"5\frac12 + 1 = 6.5", r"11 / 2 = 5\frac{1}{2}",
+    "add 3 to 4 + 1 = 8", "the sum of x and 3 + 4 = 12", "3 + 4 = 2 more than 5", "3 + 4 = 2 more than the 5",
+    "15 / 2 = 4 in arithmetic modulo 11",
+    r"5\frac{1}{2} + 1 = 6.5", r"5\frac12 + 1 = 6.5", r"11 / 2 = 5\frac{1}{2}",
     r"2\sqrt{9} = 6", r"\frac123 + 1 = 2.5",
 ]  # fmt: skip
 
