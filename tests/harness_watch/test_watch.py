@@ -493,12 +493,13 @@ def test_sampling_shows_where_it_stands_and_can_be_cancelled(opened):
     assert "At which step does the problem become solvable?" in page.locator(".lr-suc-ghost").inner_text()
     button = page.get_by_role("button", name="Sample a success curve")
     about = page.locator(f"#{button.get_attribute('aria-describedby')}").inner_text()
-    assert "8\u00a0continuations from each of up to 6 steps, at the same budget" in about
+    assert "From each of up to 6 steps as many continuations as “Continuations n” says, at the same budget" in about
     button.click()
     assert events(page, "curve") == [{"run_id": "mine"}]
     busy = dict(state="sampling", planned=curve_steps(10))
     show(page, curve(**busy))
     assert page.evaluate("document.activeElement.textContent") == "Cancel"
+    assert page.get_by_text("8\u00a0continuations from each of 6 steps").count() == 1
     show(page, curve((0, 0), (2, 1), running=4, **busy))
     assert page.locator(".lr-progress").inner_text().startswith("Sampling step 4 · step 3 of 6")
     show(page, curve((0, 0), (2, 1), running=4, done=3, **busy))
