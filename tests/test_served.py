@@ -304,9 +304,9 @@ def test_a_download_that_fails_hands_over_no_earlier_file(server, caller):
     shutil.copytree(RECORDED, gone)
     (opens,) = [event for event in caller.events() if event["on"] == ["open"] and event["labels"] == ["Recorded runs"]]
     caller.send(opens, [], {"id": gone.name}, session="home")
-    packed = [json.loads(caller.send(caller.event("pack"), [], session="home"))["data"]]
+    packed = [json.loads(caller.send(caller.event("pack"), [""], session="home"))["data"]]
     shutil.rmtree(gone)
-    packed.append(json.loads(caller.send(caller.event("pack"), [], session="home"))["data"])
+    packed.append(json.loads(caller.send(caller.event("pack"), [""], session="home"))["data"])
     assert packed[0][0]["path"].endswith("soon-gone.zip")
     assert (packed[1][0], packed[1][1]["kind"]) == (None, "warning")
 
@@ -475,7 +475,7 @@ def test_password_and_token_are_nowhere(tmp_path_factory, tiny, listener):
         (name,) = [folder.name for folder in server.folders() if folder not in before]
         seen.append(caller.send(step, step["first"], {"run_id": name}, session="mine"))
         assert b"reload the page" not in seen[-1]
-        packed = json.loads(caller.send(caller.event("pack"), [], session="mine"))["data"][0]["path"]
+        packed = json.loads(caller.send(caller.event("pack"), [""], session="mine"))["data"][0]["path"]
         archive = zipfile.ZipFile(io.BytesIO(caller.ask("GET", f"/gradio_api/file={packed}")[1]))
         seen += [archive.read(name) for name in archive.namelist()]
         assert len(archive.namelist()) >= 2
